@@ -1,0 +1,1 @@
+"""Root emulation for RUN."""

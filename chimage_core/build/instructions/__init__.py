@@ -1,0 +1,1 @@
+"""One module per kind of instruction: `resolve(instruction, scope) -> Step`."""

@@ -1,0 +1,34 @@
+"""What the core reports while it works: typed values, handed to a Sink. It never prints.
+
+An event is a frozen dataclass of plain values. The same object is printed, sent as one JSON line, shown in the app and
+asserted in tests. Names are past tense, fields have units. Events of a subject are in a module of their own (`build`,
+`storage`, …), because defining dataclasses costs start-up time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice(Event):
+    """Something worth saying that has no type of its own."""
+
+    level: Literal["info", "verbose", "debug"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned(Event):
+    """Something is not as the user may expect, but the work goes on."""
+
+    text: str
+
+
+Sink = Callable[[Event], None]
+"""Receives events, in order. It neither blocks for long nor raises."""

@@ -1,0 +1,1 @@
+"""File-system primitives that know nothing of images."""

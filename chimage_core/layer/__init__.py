@@ -1,0 +1,1 @@
+"""Tar archives to root file systems and back."""

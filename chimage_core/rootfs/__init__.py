@@ -1,0 +1,1 @@
+"""An unpacked image directory: its skeleton, metadata, permissions, and the changes a step made to it."""

@@ -1,0 +1,28 @@
+"""What a step may have changed in a root file system: how much of it has to be looked at."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class AnythingChanged:
+    """Nobody watched: the whole tree has to be compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathsChanged:
+    """Only these entries may differ, each with all that is below it, and the metadata of their parent directories."""
+
+    paths: tuple[str, ...]
+    """Relative to the root, without `.` and `..`; "" is the root itself, that is, everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpperChanged:
+    """The exact changes are in an overlay's upper directory and are not yet merged into the root file system."""
+
+    upper: str
+    work: str
+    """The overlay's work directory, to be removed with the upper one."""
+
+
+Changes = AnythingChanged | PathsChanged | UpperChanged

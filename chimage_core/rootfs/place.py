@@ -1,0 +1,15 @@
+"""Where an unpacked image is on disk."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlace:
+    """An unpacked image and the private directory beside it. Neither has to exist yet."""
+
+    name: str
+    """The image's name in file form (`debian+12`)."""
+    root: str
+    """The image's root directory. Nothing but the image is in it."""
+    side: str
+    """Our notes about `root`: stamp, stat cache, overlay directories."""

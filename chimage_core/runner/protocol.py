@@ -1,0 +1,95 @@
+"""What it means to run a command inside a root file system. One contract suite tests every implementation."""
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from chimage_core.cancel import CancelToken
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A path of the host shown inside the container."""
+
+    source: str
+    """Absolute path on the host."""
+    target: str
+    """Absolute path inside. A missing one is made as an empty directory (or file, when the source is one)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """Where the changes of a command go instead of into the root file system. Both directories exist and are empty."""
+
+    upper: str
+    work: str
+
+
+class Emulation(enum.Enum):
+    """How system calls that need privilege are answered."""
+
+    SECCOMP = "seccomp"
+    """They do nothing and succeed."""
+    NONE = "none"
+
+
+OutputChunks = Callable[[str, bytes], None]
+"""Receives ("stdout" or "stderr", bytes) as they arrive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """One command to run as (apparent) root inside a root file system."""
+
+    rootfs: str
+    """Absolute path of the unpacked image. Must belong to the caller."""
+    argv: tuple[str, ...]
+    """The first word is looked up in `env["PATH"]` inside the image unless it holds a slash."""
+    env: Mapping[str, str]
+    """The whole environment of the command."""
+    workdir: str = "/"
+    """Absolute path inside; must exist."""
+    binds: tuple[Bind, ...] = ()
+    emulation: Emulation = Emulation.SECCOMP
+    overlay: Overlay | None = None
+    """None: changes go straight into `rootfs`. Only for a runner whose `can_overlay` is true."""
+    output: OutputChunks | None = None
+    """None: the command inherits our stdout and stderr. stdin is always empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a command ended. A command that cannot be started has status 126 or 127, as in a shell."""
+
+    status: int
+    """Exit status; 128 + n when signal n ended it."""
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that probably ended it, or None."""
+        return self.status - 128 if 128 < self.status < 192 else None
+
+
+class Runner(Protocol):
+    """Runs commands. Usable until `close`."""
+
+    @property
+    def name(self) -> str:
+        """`python`, `ch-run` or `bwrap`."""
+
+    def can_overlay(self, directory: str) -> bool:
+        """Return whether `directory`'s file system can hold an overlay's upper directory for this runner.
+
+        The answer is found by trying it and remembered by the caller, not here.
+        """
+
+    def run(self, request: RunRequest, cancel: CancelToken) -> RunResult:
+        """Run to the end; no process of the container is left.
+
+        On cancel: SIGTERM, 2 s of grace, SIGKILL, then raises Cancelled. Raises RunnerError if the container cannot be
+        set up (naming what failed on which path).
+        """
+
+    def close(self) -> None:
+        """End helper processes. Idempotent."""

@@ -1,0 +1,1 @@
+"""The storage directory: layout, locks, images."""

@@ -1,0 +1,58 @@
+"""Values as text for people: sizes, durations, ages, command lines, and strings that a terminal may show."""
+
+import re
+import shlex
+from collections.abc import Iterable
+
+_UNSAFE = re.compile(
+    # C0 and C1 controls, DEL, lone surrogates (bytes that are no UTF-8), and the characters that reorder or hide text.
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Return `text` with every character escaped that could steer a terminal or hide what is really there.
+
+    Characters in `keep` (say, newline and tab) stay. Bytes that are no UTF-8 (surrogate escapes) become `\\xNN`.
+    """
+
+    def escape(match: re.Match[str]) -> str:
+        character = match.group()
+        if character in keep:
+            return character
+        code = ord(character)
+        if 0xDC80 <= code <= 0xDCFF:
+            return f"\\x{code - 0xDC00:02x}"
+        if code <= 0xFF:
+            return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character, f"\\x{code:02x}")
+        return f"\\u{code:04x}"
+
+    return _UNSAFE.sub(escape, text)
+
+
+def quoted(argv: Iterable[str]) -> str:
+    """Return a command line that a shell would read back as `argv`, on one printable line."""
+    return printable(shlex.join(argv))
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in binary units: `3.1 MiB`."""
+    import humanize
+
+    return humanize.naturalsize(count, binary=True)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration with the precision that matters: `0.12 s`, `4.2 s`, `3 min 05 s`, `2 h 03 min`."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+    return f"{int(seconds) // 3600} h {int(seconds) % 3600 // 60:02d} min"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 instruction`, `2 instructions`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

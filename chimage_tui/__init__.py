@@ -1,0 +1,1 @@
+"""The Textual app on top of chimage_core."""
