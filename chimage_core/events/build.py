@@ -1,0 +1,84 @@
+"""Events of a build."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from chimage_core.events import Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildStarted(Event):
+    """A Dockerfile was read and planned."""
+
+    reference: str
+    dockerfile: str
+    instructions: int
+    stages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStarted(Event):
+    """A stage begins: its FROM comes next."""
+
+    stage: int
+    """Counted from 0."""
+    alias: str | None
+    reference: str
+    """The image this stage makes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResolved(Event):
+    """An instruction is understood, and we know whether its result is in the cache."""
+
+    step: int
+    """Counted from 1 through the whole file; ARGs before the first FROM count."""
+    line: int
+    stage: int
+    name: str
+    """The instruction's name as announced: `RUN.S`, `COPY`, …"""
+    text: str
+    """One line, without the name."""
+    outcome: Literal["hit", "miss", "none"]
+    """`none`: nothing to look up (ARG before FROM, unsupported instructions, dry run)."""
+    state: str | None
+    """State ID after this step (hexadecimal); None where the step makes no state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFinished(Event):
+    """An instruction that missed was carried out and its result recorded."""
+
+    step: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageCopied(Event):
+    """An image is being retrieved from the cache into its directory ("copying image")."""
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputChunk(Event):
+    """A command wrote something. Only sent when its output does not go to the terminal directly."""
+
+    step: int
+    stream: Literal["stdout", "stderr"]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildFinished(Event):
+    """The image is complete."""
+
+    reference: str
+    instructions: int
+    hits: int
+    misses: int
+    modified_runs: int
+    """RUN instructions changed by a `--force-cmd` hook."""
+    force: str
+    """Root emulation mode: `seccomp`, `fakeroot` or `none`."""
+    seconds: float
