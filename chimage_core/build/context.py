@@ -1,0 +1,119 @@
+"""Where COPY takes files from: the build context, or the root file system of an earlier stage.
+
+Nothing outside can be reached. In the context, a symlink is what it is on the host, so one that leads out is an error; in
+a stage, paths are resolved as if its root were `/`, so none can lead out. A fingerprint describes sources by metadata
+only, because a cache lookup must not read the files. Source: ch-image manual, "COPY" and "RSYNC", "Build cache".
+"""
+
+import glob
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from chimage_core.errors import ContextError, file_errors
+from chimage_core.fs import xattr
+from chimage_core.fs.paths import resolve_in_root
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something to copy, found."""
+
+    name: str
+    """As the instruction names it, relative to the tree, after wildcards: its last part names the copy."""
+    path: str
+    """The real file or directory on the host, symlinks followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTree:
+    """A tree that sources are taken from."""
+
+    root: str
+    label: str
+    """For messages: `context`, `stage build`."""
+    is_image: bool
+    """Symlinks are resolved inside `root`, as in a container."""
+
+    def find(self, pattern: str) -> list[Source]:
+        """Return what a source of COPY means, sorted. Raises ContextError if there is nothing, or it lies outside."""
+        relative = self._relative(pattern)
+        names = self._matches(relative) if glob.has_magic(pattern) else [relative]
+        if not names:
+            raise ContextError(
+                f"can't COPY: not found in {self.label}: {pattern}",
+                hint=f"sources are relative to {self.root}",
+            )
+        return [Source(name, self._real(name, pattern)) for name in names]
+
+    def _relative(self, pattern: str) -> str:
+        # An absolute source is relative to the root of the tree (an undocumented rule that the manual keeps).
+        relative = os.path.normpath(pattern.lstrip("/") or ".")
+        if relative == ".." or relative.startswith("../"):
+            raise ContextError(f"can't COPY: outside the {self.label}: {pattern}")
+        return relative
+
+    def _matches(self, pattern: str) -> list[str]:
+        # The directories before the first wildcard are resolved by our rules, the rest by Python's glob.
+        parts = pattern.split("/")
+        literal = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+        head = "/".join(parts[:literal])
+        top = resolve_in_root(self.root, head) if self.is_image else os.path.join(self.root, head)
+        return sorted(os.path.join(head, name) for name in glob.glob("/".join(parts[literal:]), root_dir=top))
+
+    def _real(self, name: str, pattern: str) -> str:
+        if self.is_image:
+            real = resolve_in_root(self.root, name)
+        else:
+            real = os.path.realpath(os.path.join(self.root, name))
+            root = os.path.realpath(self.root)
+            if os.path.commonpath((real, root)) != root:
+                raise ContextError(
+                    f"can't COPY: outside the {self.label}: {pattern}",
+                    hint=f"{name} leads to {real}; copy the file into the {self.label}",
+                )
+        if not os.path.lexists(real):
+            raise ContextError(f"can't COPY: not found in {self.label}: {pattern}")
+        return real
+
+
+def fingerprint(sources: list[Source], *, with_xattrs: bool) -> bytes:
+    """Return 32 bytes that change when a source changes: names, types, permissions, sizes, mtimes, link targets and
+    (if asked for) extended attributes of all files. A directory's own size and mtime do not count: they say nothing that
+    its entries do not say, but change with every temporary file of an editor.
+    """
+    digest = hashlib.sha256()
+    for source in sources:
+        with file_errors("read", source.path):
+            for path, name, status in _walk(source):
+                digest.update(_describe(path, name, status, xattr.read if with_xattrs else None))
+    return digest.digest()
+
+
+def _walk(source: Source) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Yield path, name and status of a source and of all below it, in a fixed order, symlinks not followed."""
+    pending = [(source.path, source.name)]
+    while pending:
+        path, name = pending.pop()
+        status = os.lstat(path)
+        yield path, name, status
+        if stat.S_ISDIR(status.st_mode):
+            with os.scandir(path) as entries:
+                children = sorted(entry.name for entry in entries)
+            pending += [(f"{path}/{child}", f"{name}/{child}") for child in reversed(children)]
+
+
+def _describe(
+    path: str, name: str, status: os.stat_result, read_xattrs: Callable[[str], dict[str, bytes]] | None
+) -> bytes:
+    mode = status.st_mode
+    fields: list[object] = [name, oct(mode)]
+    if stat.S_ISLNK(mode):
+        fields.append(os.readlink(path))
+    elif not stat.S_ISDIR(mode):
+        fields += [status.st_size, status.st_mtime_ns]
+    if read_xattrs is not None and not stat.S_ISLNK(mode):
+        fields += sorted(read_xattrs(path).items())
+    return "\0".join(map(str, fields)).encode("utf-8", "surrogateescape") + b"\0\n"

@@ -1,0 +1,47 @@
+"""`--force=seccomp`: a system call filter pretends success; hooks silence commands that check whether it worked.
+
+A hook knows nothing of shell syntax, as the manual says: it finds the command as a word anywhere in the text, also as the
+last part of a path or as an argument. (What it does not do is match within a path: `/var/lib/apt/lists` stays.)
+"""
+
+import re
+import shlex
+
+from chimage_core.build.force import ForcedCommand
+from chimage_core.build.force.defaults import CommandHook
+from chimage_core.runner.protocol import Emulation
+
+_BEFORE = r"(?<![^\s;&|(){}`\"'/=])"
+_AFTER = r"(?![^\s;&|(){}`\"'<>])"
+
+
+class SeccompForcer:
+    """Adds the arguments of the hooks; the runner installs the filter."""
+
+    mode = "seccomp"
+    suffix = "S"
+    emulation = Emulation.SECCOMP
+
+    def __init__(self, hooks: tuple[CommandHook, ...]) -> None:
+        self._hooks = tuple((hook, re.compile(_BEFORE + re.escape(hook.command) + _AFTER)) for hook in hooks)
+
+    def wrap(self, argv: tuple[str, ...], rootfs: str) -> ForcedCommand:
+        """Return `argv` with the hooks' arguments inserted, behind the program and inside words that are shell text."""
+        words = self._as_program(argv[0])
+        for before, word in zip(argv, argv[1:], strict=False):
+            is_shell_text = before == "-c" or any(map(str.isspace, word))
+            words.append(self._in_text(word) if is_shell_text else word)
+        forced = tuple(words)
+        return ForcedCommand(forced, forced != argv)
+
+    def _as_program(self, word: str) -> list[str]:
+        for hook, _ in self._hooks:
+            if word.rpartition("/")[2] == hook.command:
+                return [word, *hook.arguments]
+        return [word]
+
+    def _in_text(self, text: str) -> str:
+        for hook, pattern in self._hooks:
+            # A function as replacement, so that backslashes in arguments stay what they are.
+            text = pattern.sub(lambda match, hook=hook: f"{match.group()} {shlex.join(hook.arguments)}", text)
+        return text

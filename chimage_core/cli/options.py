@@ -1,0 +1,137 @@
+"""The command line's grammar: every option of the manual, before or after the subcommand.
+
+argparse alone knows the options; what they mean together with environment variables is `settings`' business. Options that
+were not given are absent from the namespace, so that a variable or default can take their place.
+"""
+
+import argparse
+from typing import Any
+
+from chimage_core import __version__
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a usage error as the rest of the program does (same exit status as argparse's)."""
+
+    def __init__(self, **keywords: Any) -> None:
+        # Abbreviations would turn every option that is added later into a possible break of somebody's script.
+        super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, **keywords)
+
+
+def parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line; `program` is `chimage` or `ch-image`."""
+    common = _common_options()
+    top = _Parser(
+        prog=program,
+        description="Build and manage container images; completely unprivileged.",
+        parents=[common],
+        epilog=f"“{program} SUBCOMMAND --help” tells more of each subcommand.",
+    )
+    top.add_argument("--version", action="version", version=__version__, help="print the version and exit")
+    top.add_argument("--dependencies", action="store_true", help="report missing dependencies, if any, and exit")
+    commands = top.add_subparsers(dest="command", metavar="SUBCOMMAND", parser_class=_Parser)
+
+    def command(name: str, summary: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = commands.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + ".", parents=[common]
+        )
+        return added
+
+    _build_options(command("build", "build an image from a Dockerfile"))
+    _cache_options(command("build-cache", "show or change the build cache"))
+    delete = command("delete", "delete images")
+    delete.add_argument("image_globs", metavar="IMAGE_GLOB", nargs="+", help="images to delete; quote * ? [ ]")
+    gestalt = command("gestalt", "tell about configuration and available features")
+    gestalt.add_argument(
+        "selector",
+        metavar="SELECTOR",
+        nargs="?",
+        default=None,
+        help="bucache, bucache-dot, python-path or storage-path",
+    )
+    import_ = command("import", "copy an image into the storage directory")
+    import_.add_argument("path", metavar="PATH", help="directory or tarball (plain, gzip, xz, bzip2, zstd)")
+    import_.add_argument("image_ref", metavar="IMAGE_REF", help="name of the new image")
+    list_ = command("list", "list images")
+    list_.add_argument("-l", "--long", action="store_true", help="also print the time of the last change")
+    list_.add_argument("image_ref", metavar="IMAGE_REF", nargs="?", default=None, help="print details of this image")
+    command("reset", "delete all images and the build cache")
+    command("storage-path", "print the path of the storage directory")
+    return top
+
+
+def _common_options() -> argparse.ArgumentParser:
+    common = _Parser(add_help=False)
+    group = common.add_argument_group("options of all subcommands (also before the subcommand)")
+    group.add_argument("-a", "--arch", metavar="ARCH", help="architecture: yolo, host (default) or a name")
+    cache = group.add_mutually_exclusive_group()
+    for name, text in (
+        ("cache", "use the build cache (default)"),
+        ("no-cache", "don’t use the build cache at all"),
+        ("rebuild", "execute all instructions but FROM again, and remember the new results"),
+    ):
+        mode = {"cache": "enabled", "no-cache": "disabled", "rebuild": "rebuild"}[name]
+        cache.add_argument(f"--{name}", dest="cache", action="store_const", const=mode, help=text)
+    group.add_argument("--debug", action="store_true", help="add a stack trace to errors")
+    group.add_argument("--json", action="store_true", help="print events and results as JSON lines on stdout")
+    group.add_argument(
+        "--lock-timeout", metavar="SECONDS", type=_seconds, help="wait this long for a lock (default: no limit; 0: fail)"
+    )
+    group.add_argument("--no-lock", action="store_true", help="don’t lock anything (risks corruption)")
+    group.add_argument("--no-tui", action="store_true", help="never open the app")
+    xattrs = group.add_mutually_exclusive_group()
+    xattrs.add_argument("--xattrs", dest="xattrs", action="store_true", help="keep xattrs and ACLs (default)")
+    xattrs.add_argument("--no-xattrs", dest="xattrs", action="store_false", help="ignore xattrs and ACLs")
+    group.add_argument("-s", "--storage", metavar="DIR", help="storage directory (default: /var/tmp/$USER.ch)")
+    loudness = group.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", action=_Count, help="be quieter (can be repeated)")
+    loudness.add_argument("-v", "--verbose", action=_Count, help="tell more (can be repeated)")
+    return common
+
+
+class _Count(argparse.Action):
+    """Counts an option over both places it can stand in: argparse's own `count` starts anew after the subcommand.
+
+    Both parsers share this object (see `parents`), hence the count in it; a parser is used once.
+    """
+
+    def __init__(self, option_strings: list[str], dest: str, **keywords: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **keywords)
+        self._count = 0
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        self._count += 1
+        setattr(namespace, self.dest, self._count)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, 0 or more, not {text!r}")
+    return value
+
+
+def _build_options(build: argparse.ArgumentParser) -> None:
+    build.add_argument("-b", "--bind", metavar="SRC[:DST]", action="append", help="for RUN: show SRC at DST")
+    build.add_argument(
+        "--build-arg", metavar="KEY[=VALUE]", action="append", help="set KEY of ARG (default: the variable’s value)"
+    )
+    build.add_argument("-f", "--file", metavar="DOCKERFILE", help="Dockerfile (default: CONTEXT/Dockerfile; -: stdin)")
+    build.add_argument(
+        "--force", metavar="MODE", nargs="?", const="seccomp", help="root emulation: seccomp (default) or none"
+    )
+    build.add_argument(
+        "--force-cmd", metavar="CMD,ARG1[,ARG2...]", action="append", help="add ARGs to command CMD in RUN instructions"
+    )
+    build.add_argument("-n", "--dry-run", action="store_true", help="don’t execute any instruction")
+    build.add_argument("--parse-only", action="store_true", help="stop after parsing the Dockerfile, and print it")
+    build.add_argument("--runner", metavar="NAME", help="what executes RUN: auto (default), python, ch-run or bwrap")
+    build.add_argument("-t", "--tag", metavar="TAG", help="name of the image (default: inferred)")
+    build.add_argument("context", metavar="CONTEXT", help="context directory; -: Dockerfile from stdin, no context")
+
+
+def _cache_options(cache: argparse.ArgumentParser) -> None:
+    cache.add_argument("--reset", action="store_true", help="clear the build cache")
+    cache.add_argument("--tree", action="store_true", help="print the build cache as a tree")
