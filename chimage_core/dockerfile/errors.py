@@ -1,0 +1,82 @@
+"""Errors in a Dockerfile: all syntax errors of a file at once, or one instruction that cannot be carried out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chimage_core.dockerfile.ast import SourceRange
+from chimage_core.errors import DockerfileError
+from chimage_core.text import plural, printable
+
+MAX_SHOWN = 10
+"""More errors than this in one file are counted, not shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One syntax error."""
+
+    line: int
+    column: int
+    """Both count from 1, in characters."""
+    excerpt: str | None
+    """The physical line; None if there is nothing to show."""
+    message: str
+    """What was wrong and what was expected."""
+
+
+class SyntaxProblem(DockerfileError):
+    """A file that does not parse. Its message shows every error with its place; `faults` has them as values."""
+
+    code = "dockerfile.syntax"
+
+    def __init__(self, path: str, faults: Sequence[Fault]) -> None:
+        """`faults` holds at least one; they are shown in order of place."""
+        self.path = path
+        self.faults = tuple(sorted(faults, key=lambda fault: (fault.line, fault.column)))
+        parts = [_show(path, fault) for fault in self.faults[:MAX_SHOWN]]
+        hidden = len(self.faults) - MAX_SHOWN
+        if hidden > 0:
+            parts.append(f"… and {plural(hidden, 'more error')}")
+        super().__init__("\n".join(parts))
+
+
+class NoInstructions(DockerfileError):
+    """A file without any instruction, or only with ARG."""
+
+    code = "dockerfile.empty"
+
+
+class InstructionProblem(DockerfileError):
+    """An instruction that parses but cannot be carried out."""
+
+    code = "dockerfile.instruction"
+
+    def __init__(self, path: str, place: SourceRange, message: str, *, hint: str | None = None) -> None:
+        """`message` starts with the keyword: `COPY: repeated option --chown`."""
+        super().__init__(f"{place.line:3d} {message}", hint=hint)
+        self.path = path
+        self.range = place
+
+
+class ExpansionProblem(DockerfileError):
+    """A word whose variables cannot be expanded."""
+
+    code = "dockerfile.expansion"
+
+    def __init__(self, word: str, offset: int, message: str) -> None:
+        """`offset` is the place in `word`, of the `$` if there is one."""
+        super().__init__(f"{message}: {word}")
+        self.word = word
+        self.offset = offset
+        self.reason = message
+
+
+def _show(path: str, fault: Fault) -> str:
+    lines = [f"can’t parse: {path}:{fault.line},{fault.column}"]
+    if fault.excerpt is not None:
+        # Tabs stay in both lines, so that the caret is below its character at any tab width.
+        before = printable(fault.excerpt[: fault.column - 1], keep="\t")
+        margin = "".join(character if character == "\t" else " " for character in before)
+        lines += [f"  {printable(fault.excerpt, keep=chr(9))}", f"  {margin}^"]
+    lines.append(f"  {fault.message}")
+    return "\n".join(lines)
