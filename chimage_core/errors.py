@@ -58,6 +58,7 @@ class InvalidReference(ChimageError):
         super().__init__(f"invalid image reference: {expected}\n  {text}\n  {caret}", hint=hint)
         self.text = text
         self.column = column
+        self.expected = expected
 
 
 class DockerfileError(ChimageError):
