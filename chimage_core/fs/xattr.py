@@ -1,0 +1,108 @@
+"""Extended attributes, or a file system that has none.
+
+Which attributes are ours to keep: what an ordinary user can read and set again (`user.*`, POSIX ACLs), and
+`security.capability`, which can be read but not set without privilege. Everything else is the kernel's or the
+administrator's. `user.overlay.*` is how an unprivileged overlay keeps its books and must never enter an image.
+
+Errors are the hard part: tmpfs before Linux 6.6, NFS before 4.2 and many cluster file systems say ENOTSUP, and a kept
+name may be refused for this one file (`user.*` on a symbolic link gives EPERM). Neither is a reason to fail a build,
+so writing returns the names that could not be kept. Source: xattr(7).
+
+`user.*` needs read or write permission on the file itself, so a file is given its attributes *before* its final mode.
+"""
+
+import errno
+import os
+from collections.abc import Mapping
+
+Target = int | str | bytes
+"""An open descriptor, or a path whose last component is not followed."""
+
+CAPABILITY = "security.capability"
+_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
+_PRIVATE = "user.overlay."
+_UNSUPPORTED = (errno.ENOTSUP, errno.ENOSYS)
+# What a file system answers when it has attributes, but not this one here: not permitted, too long, no room, no such
+# name space, not for this type of file, an ACL with identifiers that this user namespace does not know.
+_REFUSED = (
+    *_UNSUPPORTED,
+    errno.EPERM,
+    errno.EACCES,
+    errno.E2BIG,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ERANGE,
+    errno.EINVAL,
+)
+
+
+def is_kept(name: str) -> bool:
+    """Return whether the attribute is part of an image."""
+    if name.startswith("user."):
+        return not name.startswith(_PRIVATE)
+    return name == CAPABILITY or name in _ACLS
+
+
+def read(target: Target) -> dict[str, bytes]:
+    """Return the attributes that are part of an image, in the order of their names; none where there is no support.
+
+    Raises OSError as listxattr(2) and getxattr(2) do, except for missing support and attributes that vanish
+    meanwhile.
+    """
+    follow = isinstance(target, int)
+    try:
+        names = os.listxattr(target, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            return {}
+        raise
+    if not names:
+        return {}
+    attributes = {}
+    for name in sorted(filter(is_kept, names)):
+        try:
+            attributes[name] = os.getxattr(target, name, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, *_UNSUPPORTED):
+                raise
+    return attributes
+
+
+def write(target: Target, attributes: Mapping[str, bytes], *, exact: bool = False) -> tuple[str, ...]:
+    """Set attributes; with `exact`, also remove those that `read` would return and that are not among them.
+
+    Returns the names that this file system, or the lack of privilege, does not let us set or remove. Raises OSError
+    for other reasons (no such file, input/output error).
+    """
+    follow = isinstance(target, int)
+    refused = []
+    if exact:
+        refused += [name for name in read(target) if name not in attributes and not _remove(target, name, follow)]
+    for name, value in attributes.items():
+        try:
+            os.setxattr(target, name, value, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            refused.append(name)
+    return tuple(refused)
+
+
+def is_supported(directory: Target) -> bool:
+    """Return whether `user.*` attributes can be kept on this directory, found by setting and removing one."""
+    probe = "user.chimage.probe"
+    if write(directory, {probe: b""}):
+        return False
+    return _remove(directory, probe, isinstance(directory, int))
+
+
+def _remove(target: Target, name: str, follow: bool) -> bool:
+    try:
+        os.removexattr(target, name, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            return True
+        if error.errno not in _REFUSED:
+            raise
+        return False
+    return True
