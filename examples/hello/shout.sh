@@ -1,0 +1,3 @@
+#!/bin/sh
+# Print a file in upper case.
+exec tr '[:lower:]' '[:upper:]' < "$1"

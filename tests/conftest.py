@@ -1,0 +1,88 @@
+"""What every test gets: a clean environment, storage below its own temporary directory, and reasons to skip.
+
+A test that cannot run on this host is skipped with its reason, so that the totals count it:
+
+- `@pytest.mark.userns`: unprivileged user namespaces are not allowed here
+- `@pytest.mark.rsync`: there is no rsync
+- `@pytest.mark.root`: not started as root (`make test` runs these as root, all others as an unprivileged user)
+- fixtures `debian_…`: `tests.support.prepare` could not make the Debian files
+- `needs_program` of `tests.support.host`: for any other program
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import apt_repository, host
+from tests.support.apt_repository import AptRepository
+from tests.support.cli import Chimage
+from tests.support.debian import DebianAssets, find_assets
+
+FOREIGN_PREFIXES = ("CH_", "GIT_", "LC_")
+"""Variables that change what we or our helpers do, and that a tester may have set."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave out slow tests, unless `-m` says what to run."""
+    if not config.option.markexpr:
+        config.option.markexpr = "not slow"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this host or this user cannot run."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
+    if item.get_closest_marker("userns") and not host.user_namespaces_work():
+        pytest.skip("unprivileged user namespaces do not work here")
+    if item.get_closest_marker("rsync") and not host.has_program("rsync"):
+        pytest.skip("rsync is not installed")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the tester's settings: a stray CH_IMAGE_CACHE or GIT_DIR must not decide a test."""
+    for name in [name for name in os.environ if name.startswith(FOREIGN_PREFIXES)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LANG", "C.UTF-8")
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    """Return the path of a storage directory of this test's own; it does not exist yet."""
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def chimage(storage: Path) -> Chimage:
+    """Return the command line, bound to this test's storage directory."""
+    return Chimage(storage)
+
+
+@pytest.fixture
+def debian() -> DebianAssets:
+    """Return the prepared Debian files."""
+    assets = find_assets()
+    if assets is None:
+        pytest.skip("no Debian root file system was prepared (make test, or python -m tests.support.prepare)")
+    return assets
+
+
+@pytest.fixture
+def debian_tarball(debian: DebianAssets) -> str:
+    """Return the path of a Debian root file system as a tarball."""
+    return debian.tarball
+
+
+@pytest.fixture
+def debian_rootfs(debian: DebianAssets) -> str:
+    """Return the path of a Debian root file system as a directory, shared by all tests: do not write there."""
+    return debian.rootfs()
+
+
+@pytest.fixture
+def debian_repository(debian: DebianAssets) -> Iterator[AptRepository]:
+    """Serve the repository of Debian packages for as long as the test runs."""
+    with apt_repository.serve(debian.repository) as repository:
+        yield repository

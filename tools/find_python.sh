@@ -1,0 +1,36 @@
+#!/bin/sh
+# Print the path of a Python that can make our virtual environment: 3.11 or newer, with venv and ensurepip.
+#
+# $PYTHON, if set, is the only candidate. The distribution's Python comes before those in PATH: when root prepares a
+# virtual environment that an unprivileged user runs, an interpreter below root's home directory would be out of that
+# user's reach. So, as root, a candidate must also run as a user who owns nothing.
+set -eu
+
+works() {
+    check='import sys, venv, ensurepip; raise SystemExit(sys.version_info < (3, 11))'
+    if [ "$(id -u)" = 0 ]; then
+        set -- setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs -- "$@"
+    fi
+    "$@" -I -c "$check" 2>/dev/null
+}
+
+cd /
+if [ -n "${PYTHON:-}" ]; then
+    if works "$PYTHON"; then
+        command -v "$PYTHON"
+        exit
+    fi
+    echo "PYTHON=$PYTHON is not a usable Python: needed is 3.11 or newer with venv (Debian: python3-venv)" \
+         "that an unprivileged user can execute" >&2
+    exit 1
+fi
+
+for name in /usr/bin/python3 /usr/bin/python3.14 /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3.11 \
+            python3 python3.14 python3.13 python3.12 python3.11; do
+    if command -v "$name" >/dev/null && works "$name"; then
+        command -v "$name"
+        exit
+    fi
+done
+echo "no Python 3.11 or newer with venv found; on Debian: apt-get install python3-venv" >&2
+exit 1
