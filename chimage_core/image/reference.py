@@ -1,9 +1,9 @@
 """Image references: `registry.example.com:5000/team/tool:1.2@sha256:…`, how they are written and compared.
 
 One image has several spellings. `foo` and `foo:latest` are equal references; the file form replaces `/` by `%` and `:`
-by `+` (`team%tool+1.2`), names image directories, and is accepted wherever a reference is. The first part is a host only
-if it looks like one, as in Docker: it has a dot, a colon or an upper-case letter, or is `localhost`. References are
-never paths: no form of them has a component `.` or `..`, starts with a dot, or contains a slash once it is a file name.
+by `+` (`team%tool+1.2`), names image directories, and is accepted wherever a reference is. The first part is a host
+only if it looks like one, as in Docker: it has a dot, a colon or an upper-case letter, or is `localhost`. References
+are never paths: no form of them has a component `.` or `..`, starts with a dot, or contains a slash as a file name.
 
 The grammar is that of https://github.com/distribution/reference, and more lenient where ch-image is: names may hold any
 run of `.`, `_` and `-` after their first character, and start with `_`; host names may hold `_`.
@@ -21,7 +21,7 @@ HUB_HOST = "registry-1.docker.io"
 DEFAULT_PORT = 443
 DEFAULT_TAG = "latest"
 MAX_FILE_NAME = 240
-"""Longest file form that `parse` accepts. File systems allow 255 bytes; the rest is for endings (`_stageN`, `.lock`)."""
+"""Longest file form that `parse` accepts. File systems allow 255 bytes; the rest is for endings: `_stageN`, `.lock`."""
 
 _HUB_ALIASES = frozenset({"docker.io", "index.docker.io", HUB_HOST})
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
