@@ -46,6 +46,12 @@ class Locks:
         self._timeout = timeout
         self._enabled = enabled
 
+    def elsewhere(self, layout: Layout) -> "Locks":
+        """Return the locks of another storage directory, taken in the same manner."""
+        return Locks(
+            layout, self._argv, emit=self._emit, cancel=self._cancel, timeout=self._timeout, enabled=self._enabled
+        )
+
     @contextlib.contextmanager
     def storage(self, *, exclusive: bool = False) -> Iterator[None]:
         """Hold the lock of the whole storage directory, which has to exist.

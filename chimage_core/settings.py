@@ -1,0 +1,177 @@
+"""Settings: what options, environment variables and defaults amount to. A flag beats a variable beats a default.
+
+The only module that reads the environment of the process. Below the verbs nobody takes `Settings`: functions take the
+values they need. Variables: `$CH_IMAGE_*`, `$CH_LOG_FILE`, `$CH_LOG_FESTOON`, `$CH_XATTRS`, `$NO_COLOR` and `$USER`, as
+the manual has them, and `$CH_GROW_STORAGE` of its forerunner.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from chimage_core.errors import UsageError
+
+CacheChoice = Literal["enabled", "disabled", "rebuild"]
+
+PROXY_VARIABLES = (
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+)
+PASSED_VARIABLES = (*PROXY_VARIABLES, "SSH_AUTH_SOCK", "USER")
+"""Variables that every build may use without ARG, and that never cause a cache miss."""
+
+_DEFAULT_PARENT = "/var/tmp"
+_CACHE_CHOICES: tuple[CacheChoice, ...] = ("enabled", "disabled", "rebuild")
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What holds for a whole command. Made by `resolve`."""
+
+    storage: str
+    """The storage directory: an absolute path."""
+    old_storage: str | None
+    """Where the default storage directory was in earlier versions; None unless the default is used."""
+    cache: CacheChoice | None
+    """None: neither option nor variable; enabled, if all that the cache needs is there."""
+    cache_large: int
+    """Bytes from which on files are kept outside Git; 0: the user wants no such limit."""
+    arch: str
+    """`host`, `yolo` or an architecture."""
+    auth: bool
+    """Authenticate with registries at once."""
+    username: str | None
+    password: str | None = field(repr=False)
+    """Never to be shown or written."""
+    password_many: bool
+    tls_verify: bool
+    always_download: bool
+    xattrs: bool
+    lock: bool
+    lock_timeout: float | None
+    """Seconds; None: no limit."""
+    verbosity: int
+    """Options -v less options -q; without either, 1 if there is a log file."""
+    debug: bool
+    """Add a stack trace to errors."""
+    log_file: str | None
+    """Messages are appended to this file instead of standard error."""
+    log_festoon: bool
+    """Begin each message with process number and time."""
+    color: bool
+    environment: Mapping[str, str] = field(repr=False)
+    """All variables, as they were at the start: for `--build-arg KEY` and for programs that we start."""
+
+    @classmethod
+    def resolve(cls, options: Mapping[str, Any], environ: Mapping[str, str]) -> "Settings":
+        """Put together options by name (those not given are missing), variables and defaults.
+
+        Raises UsageError for values that make no sense.
+        """
+        storage, old_storage = _storage(options.get("storage"), environ)
+        log_file = environ.get("CH_LOG_FILE")
+        verbosity = options.get("verbose", 0) - options.get("quiet", 0)
+        return cls(
+            storage=storage,
+            old_storage=old_storage,
+            cache=options.get("cache") or _cache_choice(environ),
+            cache_large=_cache_large(options.get("cache_large"), environ),
+            arch=options.get("arch", "host"),
+            auth=bool(options.get("auth") or environ.get("CH_IMAGE_AUTH") == "yes"),
+            username=environ.get("CH_IMAGE_USERNAME"),
+            password=environ.get("CH_IMAGE_PASSWORD"),
+            password_many=options.get("password_many", False),
+            tls_verify=not options.get("tls_no_verify", False),
+            always_download=options.get("always_download", False),
+            # $CH_XATTRS, if set, asks for what is the default anyway.
+            xattrs=options.get("xattrs", True),
+            lock=not options.get("no_lock", False),
+            lock_timeout=options.get("lock_timeout"),
+            verbosity=verbosity or (1 if log_file else 0),
+            # The manual: -q suppresses --debug, wherever it stands.
+            debug=bool(options.get("debug") or environ.get("CH_IMAGE_DEBUG")) and verbosity >= 0,
+            log_file=os.path.abspath(log_file) if log_file else None,
+            log_festoon="CH_LOG_FESTOON" in environ,
+            color=not environ.get("NO_COLOR"),
+            environment=environ,
+        )
+
+    @property
+    def passed_variables(self) -> Mapping[str, str]:
+        """Those of PASSED_VARIABLES that are set."""
+        return {name: self.environment[name] for name in PASSED_VARIABLES if name in self.environment}
+
+    @property
+    def proxies(self) -> Mapping[str, str]:
+        """Those of PROXY_VARIABLES that are set."""
+        return {name: self.environment[name] for name in PROXY_VARIABLES if name in self.environment}
+
+
+def process_environment() -> dict[str, str]:
+    """Return a copy of the environment of this process; bytes that are no UTF-8 are surrogate escapes."""
+    return dict(os.environ)
+
+
+def _storage(option: str | None, environ: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return the storage directory, and its old place if it is the default one."""
+    if option is not None:
+        if not option:
+            raise UsageError("--storage: the path is empty")
+        return os.path.abspath(option), None
+    for variable in ("CH_IMAGE_STORAGE", "CH_GROW_STORAGE"):
+        path = environ.get(variable)
+        if path is not None:
+            if not os.path.isabs(path):
+                raise UsageError(f"${variable}: not an absolute path: {path!r}", hint="write it with a leading slash")
+            return os.path.abspath(path), None
+    user = _user(environ)
+    return os.path.join(_DEFAULT_PARENT, f"{user}.ch"), os.path.join(_DEFAULT_PARENT, user, "ch-image")
+
+
+def _user(environ: Mapping[str, str]) -> str:
+    """Return the name that the default storage directory is called after."""
+    user = environ.get("USER")
+    hint = "set $USER, or choose a storage directory with --storage"
+    if not user:
+        # Cron jobs and containers often have no $USER.
+        import pwd
+
+        try:
+            user = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:
+            raise UsageError(
+                f"no storage directory: $USER is not set, and user {os.geteuid()} has no name", hint=hint
+            ) from None
+    if "/" in user or "\0" in user or user in (".", ".."):
+        raise UsageError(f"no storage directory: not a user name: {user!r}", hint=hint)
+    return user
+
+
+def _cache_choice(environ: Mapping[str, str]) -> CacheChoice | None:
+    value = environ.get("CH_IMAGE_CACHE")
+    if value is None:
+        return None
+    for choice in _CACHE_CHOICES:
+        if value == choice:
+            return choice
+    raise UsageError(f"$CH_IMAGE_CACHE: invalid value: {value!r}", hint=f"use one of: {', '.join(_CACHE_CHOICES)}")
+
+
+def _cache_large(option: int | None, environ: Mapping[str, str]) -> int:
+    """Return the threshold in bytes; option and variable are in MiB."""
+    if option is not None:
+        if option < 0:
+            raise UsageError(f"--cache-large: not a number of MiB, 0 or more: {option}")
+        return option * _MIB
+    value = environ.get("CH_IMAGE_CACHE_LARGE", "0")
+    if not (value.isascii() and value.isdecimal()):
+        raise UsageError(f"$CH_IMAGE_CACHE_LARGE: not a number of MiB, 0 or more: {value!r}")
+    return int(value) * _MIB
