@@ -164,7 +164,7 @@ class ReferenceGlob:
         strange = _STRANGE_IN_GLOB.search(pattern)
         if strange:
             raise InvalidReference(text, strange.start(), f"{strange.group()!r} is not allowed here")
-        unclosed = re.search(r"\[(?![!^]?\]?[^\]]*\])", pattern)
+        unclosed = re.search(r"\[(?![!^]?\]?+[^\]]*\])", pattern)
         if unclosed:
             raise InvalidReference(text, unclosed.start(), "“[” without “]”")
         return cls(pattern.replace("[^", "[!"))

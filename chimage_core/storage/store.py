@@ -1,8 +1,8 @@
 """The storage directory as a whole: make it, recognise it, upgrade it, move it, empty it.
 
 The file `version` makes a directory ours; it is written first and never goes away. So a process that dies while it
-makes a directory leaves an empty one, or ours with something missing, which the next one adds; and several that make the
-same directory at once all succeed. A directory that is neither empty nor ours is never touched.
+makes a directory leaves an empty one, or ours with something missing, which the next one adds; and several that make
+the same directory at once all succeed. A directory that is neither empty nor ours is never touched.
 """
 
 import os
