@@ -1,0 +1,195 @@
+"""Parse a Dockerfile.
+
+Three stages: `lines` makes one logical line per instruction; a formal grammar (`grammar.lark`) parses each of them
+alone, so that every line with an error is reported and not just the first; `instructions` makes values of the parse
+trees. Words are expanded (`substitute`) when the instruction is carried out; here is checked only that they can be.
+"""
+
+import functools
+import os
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chimage_core.dockerfile import substitute
+from chimage_core.dockerfile.ast import Dockerfile, From, Instruction, ParseWarning, SourceRange
+from chimage_core.dockerfile.context import Context, LineError, Token
+from chimage_core.dockerfile.errors import Fault, NoInstructions, SyntaxProblem
+from chimage_core.dockerfile.instructions import USAGE, to_instruction
+from chimage_core.dockerfile.lines import LogicalLine, Source, read_lines
+from chimage_core.dockerfile.options import unknown_option
+
+if TYPE_CHECKING:
+    from lark import Lark
+
+_KEYWORD = re.compile(r"[^ \t\r\v\f]+")
+
+
+def parse(text: str | bytes, path: str) -> Dockerfile:
+    """Parse a Dockerfile. `path` is for messages only; `-` means standard input.
+
+    Raises SyntaxProblem with all errors of the file, or NoInstructions.
+    """
+    source = read_lines(_decoded(text, path))
+    if not source.logical:
+        raise NoInstructions(f"no instructions found: {path}")
+    parser = _Parser(source)
+    instructions = tuple(filter(None, map(parser.instruction, source.logical)))
+    faults = [*source.faults, *parser.faults]
+    faults += parser.order_faults(instructions) if not faults else ()
+    if faults:
+        raise SyntaxProblem(path, faults)
+    return Dockerfile(
+        path=path,
+        directives=source.directives,
+        instructions=instructions,
+        warnings=tuple(sorted([*source.warnings, *parser.warnings], key=lambda warning: warning.line)),
+        escape=source.escape,
+    )
+
+
+def parse_trigger(text: str, *, path: str, place: SourceRange) -> Instruction:
+    """Parse an ONBUILD trigger that came with a base image, as `OnBuild.source` has it.
+
+    `place` is that of the FROM, which the result gets too. `path` names the image in messages. Raises as `parse`.
+    """
+    source = read_lines(text)
+    parser = _Parser(source)
+    instructions = tuple(filter(None, map(parser.instruction, source.logical)))
+    faults = [*source.faults, *parser.faults]
+    if faults:
+        raise SyntaxProblem(path, faults)
+    if len(instructions) != 1:
+        raise NoInstructions(f"expected one instruction as ONBUILD trigger, not {len(instructions)}: {path}")
+    return replace(instructions[0], range=place)
+
+
+class _Parser:
+    """Parses the logical lines of one file; errors and warnings are collected."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.faults: list[Fault] = []
+        self.warnings: list[ParseWarning] = []
+
+    def instruction(self, line: LogicalLine) -> Instruction | None:
+        """Parse one line; None if it has an error."""
+        try:
+            return self._parsed(line)
+        except LineError as error:
+            number, column = error.place or line.place(error.offset)
+            keyword = line.text.split(maxsplit=1)[0].upper()
+            message = f"{keyword}: {error.message}" if keyword in USAGE else error.message
+            self.faults.append(self._source.fault(number, column, f"{line.place(0)[0]:3d} {message}"))
+            return None
+
+    def _parsed(self, line: LogicalLine) -> Instruction:
+        from lark import Token as Leaf
+        from lark.exceptions import UnexpectedInput
+
+        context = self._context(line)
+        try:
+            tree = _grammar(self._source.escape).parse(context.line.text)
+        except UnexpectedInput as error:
+            raise _explained(error, context) from None
+        tokens = [Token(leaf.type, str(leaf), leaf.start_pos or 0) for leaf in tree.children if isinstance(leaf, Leaf)]
+        instruction = to_instruction(tree.data, tokens, context, lambda start: self._trigger(context.line, start))
+        self.warnings += [ParseWarning(line=line.place(0)[0], text=warning) for warning in context.warnings]
+        return instruction
+
+    def _trigger(self, line: LogicalLine, start: int) -> Instruction:
+        try:
+            return self._parsed(line.tail(start))
+        except LineError as error:
+            raise LineError(start + error.offset, error.message, place=error.place) from None
+
+    def _context(self, line: LogicalLine) -> Context:
+        match = _KEYWORD.match(line.text)
+        assert match is not None, "a logical line is not blank"
+        keyword = match[0].upper()
+        if keyword not in USAGE:
+            raise LineError(0, _unknown_keyword(match[0]))
+        if keyword not in ("RUN", "ONBUILD"):
+            # Only the shell form of RUN has always shown and keyed trailing blanks.
+            line = replace(line, text=line.text.rstrip(substitute.BLANKS))
+        return Context(line=line, keyword=keyword, escape=self._source.escape, warnings=[])
+
+    def order_faults(self, instructions: tuple[Instruction, ...]) -> list[Fault]:
+        """Return what is wrong with the order of instructions: one fault at most."""
+        for instruction in instructions:
+            if isinstance(instruction, From):
+                return []
+            if instruction.name != "ARG":
+                message = "first instruction must be ARG or FROM"
+                if instruction is not instructions[0]:
+                    message = f"{instruction.name} before the first FROM: only ARG may stand there"
+                return [self._source.fault(instruction.range.line, instruction.range.column, message)]
+        last = instructions[-1].range
+        return [self._source.fault(last.line, last.column, "no FROM after this: expected FROM IMAGE")]
+
+
+@functools.cache
+def _grammar(escape: str) -> "Lark":
+    """Return the parser for logical lines of files with this escape character."""
+    from lark import Lark
+
+    with open(os.path.join(os.path.dirname(__file__), "grammar.lark"), encoding="utf-8") as file:
+        text = file.read()
+    if escape != "\\":
+        text = text.replace("\\\\", escape)
+    return Lark(text, parser="lalr", lexer="contextual", maybe_placeholders=False)
+
+
+def _decoded(text: str | bytes, path: str) -> str:
+    """Return valid text, or raise SyntaxProblem at the first byte that is not UTF-8, or at a NUL."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "surrogateescape")
+    bad = None if text.isascii() and "\0" not in text else re.search("[\0\ud800-\udfff]", text)
+    if bad is None:
+        return text
+    code, position = ord(bad[0]), bad.start()
+    message = f"byte 0x{code & 0xFF:02x} is not UTF-8" if code else "a NUL byte: this is no text file"
+    end = text.find("\n", position)
+    start = text.rfind("\n", 0, position) + 1
+    excerpt = text[start : end if end >= 0 else len(text)].rstrip("\r")
+    line, column = text.count("\n", 0, position) + 1, position - start + 1
+    raise SyntaxProblem(path, [Fault(line=line, column=column, excerpt=excerpt, message=message)])
+
+
+def _unknown_keyword(word: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word.upper(), USAGE, 1)
+    expected = f"did you mean {near[0]}?" if near else "expected a keyword such as FROM, RUN or COPY"
+    return f"unknown instruction {word[:40]}; {expected}"
+
+
+def _explained(error: Exception, context: Context) -> LineError:
+    """Turn an error of the grammar into one that says what is wrong and what was expected."""
+    from lark.exceptions import UnexpectedToken
+
+    text = context.line.text
+    is_end = isinstance(error, UnexpectedToken) and error.token.type == "$END"
+    offset = len(text) if is_end else getattr(error, "pos_in_stream", 0)
+    rest = text[offset:]
+    expected = f"expected: {USAGE[context.keyword]}"
+    if not rest:
+        return LineError(offset, f"the line ends too early; {expected}")
+    word = rest.split(maxsplit=1)[0] if rest.split() else rest
+    quote = _open_quote(rest, context.escape)
+    if quote is not None:
+        return LineError(offset + quote, f"quote {rest[quote]} is not closed")
+    if word.startswith("--"):
+        return LineError(offset, unknown_option(context.keyword, word[2:].partition("=")[0]))
+    if context.keyword in ("ENV", "LABEL") and "=" not in word:
+        return LineError(offset, f"{word[:40]} has no value; {expected}")
+    return LineError(offset, f"unexpected {word[:40]}; {expected}")
+
+
+def _open_quote(text: str, escape: str) -> int | None:
+    """Return the offset of a quote that is never closed in the word at the start of `text`."""
+    character = re.escape(escape)
+    word = rf"""(?:[^\s"'{character}]|{character}.|"(?:[^"{character}]|{character}.)*"|'[^']*')*"""
+    match = re.match(word, text)
+    end = match.end() if match else 0
+    return end if text[end : end + 1] in ("'", '"') else None

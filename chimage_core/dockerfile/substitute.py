@@ -1,0 +1,361 @@
+"""Word expansion: quotes, escapes, and `$name` or `${name...}` with all modifiers, for every instruction.
+
+A shell-like language that is not quite the shell's: the rules are those of the Dockerfile reference and of the
+expansion tables that BuildKit is tested with. A hand-written scanner of one pass, because a word holds words
+(`${a:-"${b}"}`) whose end is known only by reading them.
+
+Tried alone from the command line, this module reads JSON lines; see `main`.
+"""
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from chimage_core.dockerfile.errors import ExpansionProblem
+from chimage_core.dockerfile.patterns import Pattern
+
+BLANKS = " \t\r\v\f"
+"""What separates words."""
+
+MAX_DEPTH = 100
+"""How deep `${a:-${b:-…}}` may nest. Far beyond any use; it keeps hostile files from exhausting the stack."""
+
+_SPECIAL = "@*#?-$!0"
+"""Parameters of a shell that have no value here."""
+
+Lookup = Callable[[str], str | None] | Mapping[str, str]
+"""Where values come from; None or a missing key: unset."""
+
+
+class Unset(enum.Enum):
+    """What becomes of a variable that is not set, when no modifier says so."""
+
+    EMPTY = "empty"
+    """Nothing remains of it; its name is reported."""
+    KEEP = "keep"
+    """The text stays, and so does all else that is not the plain use of a set variable: a shell will read it later."""
+    ERROR = "error"
+    """Raise ExpansionProblem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """A word after expansion."""
+
+    value: str
+    unset: tuple[str, ...] = ()
+    """Names of unset variables that came out empty or were kept, each once, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpandedWords:
+    """A text after expansion and splitting."""
+
+    values: tuple[str, ...]
+    unset: tuple[str, ...] = ()
+
+
+def expand(word: str, lookup: Lookup, *, escape: str = "\\", unset: Unset = Unset.EMPTY) -> Expanded:
+    """Expand one word, removing quotes and escapes. Raises ExpansionProblem, with the offset of the `$` or quote."""
+    if _is_plain(word, escape):
+        return Expanded(word)
+    scanner = _Scanner(word, lookup, escape, unset)
+    pieces = scanner.scan()
+    return Expanded("".join(text for text, _ in pieces), scanner.unset_names())
+
+
+def expand_words(
+    text: str, lookup: Lookup, *, escape: str = "\\", unset: Unset = Unset.EMPTY, split_values: bool = False
+) -> ExpandedWords:
+    """Expand a text and split it at blanks outside quotes; words that come out empty vanish.
+
+    `split_values` also splits the values of unquoted variables, as EXPOSE does. Raises as `expand`.
+    """
+    scanner = _Scanner(text, lookup, escape, unset)
+    words = [""]
+    for piece, kind in scanner.scan():
+        if kind is _Kind.PLAIN or (kind is _Kind.VALUE and split_values):
+            for character in piece:
+                if character not in BLANKS and character != "\n":
+                    words[-1] += character
+                elif words[-1]:
+                    words.append("")
+        else:
+            words[-1] += piece
+    return ExpandedWords(tuple(word for word in words if word), scanner.unset_names())
+
+
+def expand_text(text: str, lookup: Lookup, *, escape: str = "\\", unset: Unset = Unset.EMPTY) -> Expanded:
+    """Expand only variables: quotes stay, and an escape character counts only before `$`.
+
+    For bodies of heredocs, and with `Unset.KEEP` for arguments in exec form. Raises as `expand`.
+    """
+    scanner = _Scanner(text, lookup, escape, unset, has_quotes=False)
+    pieces = scanner.scan()
+    return Expanded("".join(piece for piece, _ in pieces), scanner.unset_names())
+
+
+def check(word: str, *, escape: str = "\\", has_quotes: bool = True) -> None:
+    """Raise ExpansionProblem if `word` cannot be expanded whatever the variables' values are."""
+    if not _is_plain(word, escape):
+        _Scanner(word, {}, escape, Unset.EMPTY, has_quotes=has_quotes, check_only=True).scan()
+
+
+def _is_plain(word: str, escape: str) -> bool:
+    # Most words are, and the scanner is slow.
+    return "$" not in word and escape not in word and "'" not in word and '"' not in word
+
+
+class _Kind(enum.Enum):
+    PLAIN = "plain"
+    QUOTED = "quoted"
+    VALUE = "value"
+
+
+_Piece = tuple[str, _Kind]
+
+
+class _Scanner:
+    """Reads one word from left to right."""
+
+    def __init__(
+        self,
+        word: str,
+        lookup: Lookup,
+        escape: str,
+        unset: Unset,
+        *,
+        has_quotes: bool = True,
+        check_only: bool = False,
+    ) -> None:
+        self._word = word
+        self._get = lookup.get if isinstance(lookup, Mapping) else lookup
+        self._escape = escape
+        self._unset = unset
+        self._has_quotes = has_quotes
+        self._check_only = check_only
+        self._position = 0
+        self._depth = 0
+        self._names: dict[str, None] = {}
+
+    def unset_names(self) -> tuple[str, ...]:
+        return tuple(self._names)
+
+    def scan(self, stop: str | None = None, *, start: int = 0, raw_escapes: bool = False) -> list[_Piece]:
+        """Read up to and over `stop`, or to the end if it is None.
+
+        `start` is where what `stop` ends began, for messages; `raw_escapes` keeps escape characters.
+        """
+        word, pieces = self._word, list[_Piece]()
+        while self._position < len(word):
+            character = word[self._position]
+            if character == stop:
+                self._position += 1
+                return pieces
+            if character == "$":
+                pieces.append((self._dollar(), _Kind.VALUE))
+            elif character == self._escape:
+                pieces.append((self._escaped(stop, raw_escapes), _Kind.QUOTED))
+            elif character in "'\"" and self._has_quotes:
+                pieces.append((self._single() if character == "'" else self._double(), _Kind.QUOTED))
+            else:
+                pieces.append((character, _Kind.PLAIN))
+                self._position += 1
+        if stop is not None:
+            raise ExpansionProblem(word, start, f"expected {stop} before the end")
+        return pieces
+
+    def _escaped(self, stop: str | None, raw_escapes: bool) -> str:
+        following = self._word[self._position + 1 : self._position + 2]
+        if raw_escapes:
+            self._position += 1 + len(following)
+            # Patterns know backslash only, whatever the file's escape character is.
+            return "\\" + following
+        if self._has_quotes:
+            self._position += 1 + len(following)
+            return following
+        return self._escaped_in_text(stop)
+
+    def _escaped_in_text(self, stop: str | None) -> str:
+        # As in a here-document of the shell, but escape characters count only in a run that ends at a `$`.
+        run = len(self._word) - self._position - len(self._word[self._position :].lstrip(self._escape))
+        following = self._word[self._position + run : self._position + run + 1]
+        if (following == "$" and self._unset is not Unset.KEEP) or (stop is not None and following == stop):
+            self._position += run + run % 2
+            return self._escape * (run // 2) + following * (run % 2)
+        self._position += run
+        if following == "$" and run % 2:
+            self._position += 1
+            return self._escape * run + "$"
+        return self._escape * run
+
+    def _single(self) -> str:
+        start = self._position
+        end = self._word.find("'", start + 1)
+        if end < 0:
+            raise ExpansionProblem(self._word, start, "single quote is not closed")
+        self._position = end + 1
+        return self._word[start + 1 : end]
+
+    def _double(self) -> str:
+        word, start, pieces = self._word, self._position, list[str]()
+        self._position += 1
+        while self._position < len(word):
+            character = word[self._position]
+            if character == '"':
+                self._position += 1
+                return "".join(pieces)
+            if character == "$":
+                pieces.append(self._dollar())
+                continue
+            following = word[self._position + 1 : self._position + 2]
+            if character == self._escape and following and following in '"$' + self._escape:
+                self._position += 1
+                character = following
+            pieces.append(character)
+            self._position += 1
+        raise ExpansionProblem(word, start, "double quote is not closed")
+
+    def _dollar(self) -> str:
+        start = self._position
+        self._position += 1
+        if self._word[self._position : self._position + 1] != "{":
+            name = self._name()
+            return self._plain(name, start) if name else "$"
+        self._depth += 1
+        try:
+            value = self._braced(start)
+        except ExpansionProblem:
+            # Only the outermost level gives up: if each did, each would read the rest again, 2^depth times in all.
+            if self._unset is not Unset.KEEP or self._depth > 1:
+                raise
+            self._position = start + 1
+            value = "$"
+        self._depth -= 1
+        return value
+
+    def _name(self) -> str:
+        word, start = self._word, self._position
+        end, first = start, word[start : start + 1]
+        if first.isdecimal():
+            while end < len(word) and word[end].isdecimal():
+                end += 1
+        elif first and first in _SPECIAL:
+            end += 1
+        else:
+            while end < len(word) and (word[end].isalpha() or word[end].isdecimal() or word[end] == "_"):
+                end += 1
+        self._position = end
+        return word[start:end]
+
+    def _plain(self, name: str, start: int) -> str:
+        value = self._get(name)
+        if value is not None:
+            return value
+        return self._missing(name, start)
+
+    def _missing(self, name: str, start: int) -> str:
+        if self._unset is Unset.ERROR:
+            raise ExpansionProblem(self._word, start, f"undefined variable ${name}")
+        self._names.setdefault(name)
+        return self._word[start : self._position] if self._unset is Unset.KEEP else ""
+
+    def _braced(self, start: int) -> str:
+        if self._depth > MAX_DEPTH:
+            raise ExpansionProblem(self._word, start, f"variables nested more than {MAX_DEPTH} deep")
+        self._position += 1
+        name = self._name()
+        modifier = self._modifier(name, start)
+        if modifier == "}":
+            return self._plain(name, start)
+        if modifier in ("/", "//"):
+            return self._replaced(name, modifier, start)
+        is_pattern = modifier[0] in "#%"
+        word = self._inner("}", start, raw_escapes=is_pattern)
+        value = self._get(name)
+        if value is None and self._unset is Unset.KEEP:
+            return self._missing(name, start)
+        if is_pattern:
+            return self._trimmed(name, value, modifier, word, start)
+        is_set = value is not None and (value != "" or modifier[0] != ":")
+        if modifier[-1] == "+":
+            return word if is_set else ""
+        if is_set:
+            assert value is not None
+            return value
+        if modifier[-1] == "-" or self._check_only:
+            return word
+        reason = word or ("is not allowed to be empty" if value == "" else "is not allowed to be unset")
+        raise ExpansionProblem(self._word, start, f"{name}: {reason}")
+
+    def _modifier(self, name: str, start: int) -> str:
+        """Read what follows the name in `${name`: `}`, or the operator."""
+        rest = self._word[self._position : self._position + 2]
+        if not rest:
+            raise ExpansionProblem(self._word, start, "expected } before the end")
+        if not name:
+            raise ExpansionProblem(self._word, start, "bad substitution, expected a name after ${")
+        for operator in (":-", ":+", ":?", "##", "%%", "//", "}", "-", "+", "?", "#", "%", "/"):
+            if rest.startswith(operator):
+                self._position += len(operator)
+                return operator
+        raise ExpansionProblem(self._word, start, f"unsupported modifier {rest[0]} in ${{{name}...}}")
+
+    def _inner(self, stop: str, start: int, *, raw_escapes: bool) -> str:
+        pieces = self.scan(stop, start=start, raw_escapes=raw_escapes)
+        return "".join(text for text, _ in pieces)
+
+    def _trimmed(self, name: str, value: str | None, modifier: str, word: str, start: int) -> str:
+        pattern = self._pattern(word, start)
+        if value is None:
+            return self._missing(name, start)
+        longest = len(modifier) == 2
+        return (
+            pattern.without_prefix(value, longest=longest)
+            if modifier[0] == "#"
+            else pattern.without_suffix(value, longest=longest)
+        )
+
+    def _replaced(self, name: str, modifier: str, start: int) -> str:
+        word = self._inner("/", start, raw_escapes=True)
+        replacement = self._inner("}", start, raw_escapes=True)
+        pattern = self._pattern(word, start)
+        value = self._get(name)
+        if value is None:
+            return self._missing(name, start)
+        return pattern.replaced(value, replacement, everywhere=modifier == "//")
+
+    def _pattern(self, word: str, start: int) -> Pattern:
+        try:
+            return Pattern.parse(word)
+        except ValueError as error:
+            raise ExpansionProblem(self._word, start, str(error)) from None
+
+
+def main() -> None:
+    """Expand words given as JSON lines on standard input, one JSON line of output each.
+
+    Input: `{"word": "$a b", "env": {"a": "1"}, "split": false}`; `env` and `split` may be missing. With `split` the
+    value is the list of words, values of variables split as well. Output: `{"value": ...}` or `{"error": "..."}`.
+    """
+    import json
+    import sys
+
+    for line in sys.stdin:
+        try:
+            request = json.loads(line)
+            word, env = request["word"], request.get("env", {})
+            if request.get("split", False):
+                result: object = list(expand_words(word, env, split_values=True).values)
+            else:
+                result = expand(word, env).value
+            answer = {"value": result}
+        except ExpansionProblem as problem:
+            answer = {"error": problem.message}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            answer = {"error": f"bad request: {error!r}"}
+        sys.stdout.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()
