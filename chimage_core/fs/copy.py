@@ -15,7 +15,7 @@ from chimage_core.errors import FileError, file_errors
 from chimage_core.fs import xattr
 from chimage_core.fs.contents import ContentCopier
 from chimage_core.fs.descend import Descent
-from chimage_core.fs.remove import remove_tree
+from chimage_core.fs.remove import remove_at, remove_tree
 
 _OPEN_SOURCE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_TARGET = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -164,7 +164,7 @@ class _TreeCopy:
             self._skip(prefix + name, kind)
             return False
         if self._merge:
-            _remove_at(destination.fd, name)
+            remove_at(name, destination.fd)
         if kind == stat.S_IFREG:
             self._copy_regular(prefix + name, name, status, origin.fd, destination.fd)
         elif kind == stat.S_IFLNK:
@@ -258,15 +258,6 @@ class _naming:  # noqa: N801 (reads as a verb in `with`)
 
 def _times(status: os.stat_result) -> tuple[int, int]:
     return status.st_atime_ns, status.st_mtime_ns
-
-
-def _remove_at(directory: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        pass
-    except IsADirectoryError:
-        remove_tree(f"/proc/self/fd/{directory}/{name}")
 
 
 def _link(first: str, top: int, name: str, directory: int) -> bool:

@@ -20,18 +20,23 @@ def remove_tree(path: str) -> None:
     Directories of ours that lack permissions are given them. Raises FileError; part of the tree may then be gone.
     """
     with file_errors("remove", path):
-        try:
-            if not stat.S_ISDIR(os.lstat(path).st_mode):
-                os.unlink(path)
-                return
-            top = _open_directory(path, None)
-        except FileNotFoundError:
+        remove_at(path, None)
+
+
+def remove_at(name: str | bytes, directory: int | None) -> None:
+    """Do what `remove_tree` does to an entry of an open directory. Raises OSError."""
+    try:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=directory)
             return
-        try:
-            _empty(top)
-        finally:
-            os.close(top)
-        os.rmdir(path)
+        top = _open_directory(name, directory)
+    except FileNotFoundError:
+        return
+    try:
+        _empty(top)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=directory)
 
 
 def remove_aside(path: str, trash: str) -> None:
@@ -100,7 +105,7 @@ def _remove_entry(directory: int, name: str, *, is_directory: bool) -> None:
         remove(name, dir_fd=directory)
 
 
-def _open_directory(name: str, parent: int | None, *, writable: bool = False) -> int:
+def _open_directory(name: str | bytes, parent: int | None, *, writable: bool = False) -> int:
     """Open a directory, after giving us all permissions on it if it cannot be read, or if it is to be `writable`."""
     if not writable:
         try:
