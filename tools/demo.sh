@@ -35,10 +35,10 @@ ls -lh "$demo/base.tar" | awk '{ print $NF ": " $5 }'
 say "Import it"
 show chimage import "$demo/base.tar" host-base
 
-say "Build examples/hello/Dockerfile: every instruction is carried out (*)"
+say "Build examples/hello/Dockerfile: every instruction is carried out (.)"
 show chimage build -t hello -f examples/hello/Dockerfile examples/hello
 
-say "Build it again: every instruction comes from the cache (.)"
+say "Build it again: every instruction comes from the cache (*)"
 show chimage build -t hello -f examples/hello/Dockerfile examples/hello
 
 say "The images, and the tree of the build cache"

@@ -41,14 +41,14 @@ main() {
         tools/venv.sh dev || exit 1
         checks as_user "$home/.cache"
         part "tests that need root" root_tests "root$and_quick"
-        part "tests" as_user .venv/bin/python -m pytest -q -p no:cacheprovider -n 2 -m "not root$and_quick"
+        part "tests" suite as_user "not root$and_quick"
     else
         cd "$here" || exit 1
         report_missing
         tools/venv.sh dev || exit 1
         checks as_myself "${XDG_CACHE_HOME:-$HOME/.cache}"
         # Tests that need root are collected, so that they are counted as skipped.
-        part "tests" as_myself .venv/bin/python -m pytest -q -p no:cacheprovider -n 2 -m "(root or not root)$and_quick"
+        part "tests" suite as_myself "(root or not root)$and_quick"
     fi
     if [ ${#failed[@]} != 0 ]; then
         printf 'FAILED: %s\n' "${failed[@]}" >&2
@@ -71,8 +71,21 @@ part() {        # part NAME COMMAND...: run it, remember whether it failed
     "${@:2}" || failed+=("$1")
 }
 
+suite() {       # suite RUNNER SELECTION: pytest on both of two cores
+    run_pytest "$1" -n 2 -m "$2"
+}
+
 root_tests() {  # pytest's status 5 says that it selected no test: not a failure here
-    .venv/bin/python -m pytest -q -p no:cacheprovider -m "$1" || [ $? = 5 ]
+    run_pytest env -m "$1" || [ $? = 5 ]
+}
+
+run_pytest() {  # run_pytest RUNNER OPTION...: in a temporary directory that is gone afterwards, images and all
+    local status=0 scratch
+    scratch=$("$1" mktemp -d) || return 1
+    "$1" .venv/bin/python -m pytest -q -p no:cacheprovider --basetemp="$scratch/t" "${@:2}" || status=$?
+    "$1" chmod -R u+rwX "$scratch" 2>/dev/null
+    "$1" rm -rf "$scratch" 2>/dev/null
+    return "$status"
 }
 
 say() { echo "== $*"; }

@@ -1,0 +1,115 @@
+"""Results as a table, with the goals beside the figures, and as JSON."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.measure import Usage, median, ratios
+from bench.workloads import MB, Goal
+
+HEADER = (
+    "workload",
+    "chimage CPU s",
+    "wall s",
+    "peak MB",
+    "ch-image CPU s",
+    "wall s",
+    "peak MB",
+    "CPU ratio",
+    "goal",
+    "",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All measurements of one step."""
+
+    scenario: str
+    name: str
+    goal: Goal
+    ours: Sequence[Usage]
+    """One per round."""
+    theirs: Sequence[Usage]
+    """One per round; empty if nothing to compare with was found."""
+
+    @property
+    def ratio(self) -> float | None:
+        """The median of the rounds' CPU ratios."""
+        values = sorted(ratios(self.ours, self.theirs)) if self.theirs else []
+        middle = len(values) // 2
+        return (values[middle] + values[-1 - middle]) / 2 if values else None
+
+    def meets_goal(self) -> bool | None:
+        """Say whether every part of the goal that can be checked is met; None if there is none."""
+        usage = median(self.ours)
+        checks = [
+            (usage.cpu, self.goal.seconds),
+            (self.ratio, self.goal.ratio),
+            (usage.peak, self.goal.peak),
+        ]
+        known = [value <= limit for value, limit in checks if value is not None and limit is not None]
+        return all(known) if known else None
+
+
+def table(results: Sequence[Result]) -> str:
+    """Return an aligned text table, one line per step."""
+    rows = [HEADER, *(_row(result) for result in results)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column in (0, 8) else cell.rjust(width) for column, (cell, width) in cells
+        ).rstrip()
+        for cells in (list(enumerate(zip(row, widths, strict=True))) for row in rows)
+    )
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    ours = _figures(median(result.ours))
+    theirs = _figures(median(result.theirs)) if result.theirs else ("-", "-", "-")
+    ratio = "-" if result.ratio is None else f"{result.ratio:.3f}"
+    verdict = {True: "met", False: "MISSED", None: ""}[result.meets_goal()]
+    return (result.name, *ours, *theirs, ratio, _goal(result.goal), verdict)
+
+
+def _figures(usage: Usage) -> tuple[str, str, str]:
+    return f"{usage.cpu:.3f}", f"{usage.wall:.3f}", f"{usage.peak / MB:.0f}"
+
+
+def _goal(goal: Goal) -> str:
+    parts = [
+        f"<= {goal.ratio:g}x" if goal.ratio is not None else "",
+        f"<= {goal.seconds:g} s" if goal.seconds is not None else "",
+        f"<= {goal.peak // MB} MB" if goal.peak is not None else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def as_json(results: Sequence[Result], versions: dict[str, str], directory: str) -> dict[str, Any]:
+    """Return everything that was measured, raw, with what it was measured on."""
+    return {
+        "host": {
+            "kernel": platform.release(),
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "python": platform.python_version(),
+            "filesystem": filesystem(directory),
+            "root": os.geteuid() == 0,
+            "load": os.getloadavg(),
+        },
+        "versions": versions,
+        "results": [asdict(result) | {"ratio": result.ratio, "met": result.meets_goal()} for result in results],
+    }
+
+
+def filesystem(path: str) -> str:
+    """Return the type of the file system that holds `path`."""
+    best, kind = "", "unknown"
+    real = os.path.realpath(path)
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+        for _, point, found, *_ in (line.split() for line in mounts):
+            if len(point) >= len(best) and (real + "/").startswith(point.rstrip("/") + "/"):
+                best, kind = point, found
+    return kind
