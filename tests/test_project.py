@@ -19,10 +19,10 @@ SOURCES = sorted(
     if path.is_file() and "__pycache__" not in path.parts
 ) + [ROOT / name for name in ("Makefile", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyproject.toml")]
 
-UNFINISHED = re.compile("|".join(("TODO", "FIXME", "XXX:")))
-"""Marks of what somebody meant to do later. In pieces, so that this file has none itself."""
+UNFINISHED = re.compile(r"\b(TOD[O]|FIXM[E]|XX[X])\b")
+"""Marks of what somebody meant to do later, written so that this file has none itself."""
 
-PACKAGE_INDEX = re.compile("py" r"pi\.org|python" r"hosted\.org")
+PACKAGE_INDEX = re.compile(r"pyp[i]\.org|pythonhoste[d]\.org")
 """Where pip gets packages from is each host's own configuration."""
 
 
