@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from chimage_core.cancel import CancelToken
 
@@ -34,8 +34,9 @@ class Emulation(enum.Enum):
     NONE = "none"
 
 
-OutputChunks = Callable[[str, bytes], None]
-"""Receives ("stdout" or "stderr", bytes) as they arrive."""
+Stream = Literal["stdout", "stderr"]
+OutputChunks = Callable[[Stream, bytes], None]
+"""Receives (stream, bytes) as they arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,9 @@ class RunRequest:
     overlay: Overlay | None = None
     """None: changes go straight into `rootfs`. Only for a runner whose `can_overlay` is true."""
     output: OutputChunks | None = None
-    """None: the command inherits our stdout and stderr. stdin is always empty."""
+    """None: the command inherits our stdout and stderr. stdin is empty, unless `interactive`."""
+    interactive: bool = False
+    """The command gets our stdin and stays in our session, so that a shell has the terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class RunResult:
 
     status: int
     """Exit status; 128 + n when signal n ended it."""
+    problem: str | None = None
+    """Why the command could not be executed, if so; nothing else has told the user."""
 
     @property
     def signal(self) -> int | None:

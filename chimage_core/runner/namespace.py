@@ -1,0 +1,80 @@
+"""Run commands in namespaces that we make ourselves: no program of the host is needed."""
+
+import logging
+import os
+
+from chimage_core.cancel import CancelToken
+from chimage_core.errors import RunnerError
+from chimage_core.runner import job, probe
+from chimage_core.runner.binds import HOST_FILES, HOST_TREES, is_directory
+from chimage_core.runner.forkserver import ForkServer, JobError
+from chimage_core.runner.protocol import Bind, Emulation, RunRequest, RunResult
+
+_log = logging.getLogger(__name__)
+
+
+class NamespaceRunner:
+    """User, mount and PID namespaces, a change of root, and a system call filter."""
+
+    name = "python"
+
+    def __init__(self, *, pid_namespace: bool = True) -> None:
+        """With `pid_namespace` false, do without from the start; else only where a new /proc is refused."""
+        self._server = ForkServer()
+        self._pid_namespace = pid_namespace
+
+    def can_overlay(self, directory: str) -> bool:
+        """Return whether `directory`'s file system can hold an overlay's upper directory. Tried, not guessed."""
+        return probe.can_overlay(self._server, directory)
+
+    def probe(self, directory: str) -> probe.Abilities:
+        """Find out what this kernel, and the file system of `directory`, allow."""
+        return probe.probe(self._server, directory)
+
+    def run(self, request: RunRequest, cancel: CancelToken) -> RunResult:
+        """Run to the end; see `Runner`."""
+        try:
+            return self._run(request, cancel)
+        except JobError as refused:
+            if refused.kind != "proc":
+                raise _explained(refused) from None
+            _log.debug("%s; going on without PID namespace, so processes that hide well may survive", refused.message)
+            self._pid_namespace = False
+        try:
+            return self._run(request, cancel)
+        except JobError as refused:
+            raise _explained(refused) from None
+
+    def close(self) -> None:
+        """End the server, and what still runs. Idempotent."""
+        self._server.close()
+
+    def _run(self, request: RunRequest, cancel: CancelToken) -> RunResult:
+        shown = [(tree, tree, False) for tree in HOST_TREES]
+        shown += [(path, path, True) for path in HOST_FILES if os.path.exists(path)]
+        shown += [(bind.source, bind.target, False) for bind in request.binds]
+        answer = self._server.run(
+            job.encode(
+                argv=request.argv,
+                env=tuple(request.env.items()),
+                workdir=request.workdir,
+                emulate=request.emulation is Emulation.SECCOMP,
+                interactive=request.interactive,
+                pid_namespace=self._pid_namespace,
+                root=request.rootfs,
+                overlay=(request.overlay.upper, request.overlay.work) if request.overlay else None,
+                points=tuple((target, is_directory(Bind(source, target))) for source, target, _ in shown),
+                mounts=tuple(shown),
+            ),
+            cancel,
+            output=request.output,
+            interactive=request.interactive,
+        )
+        return RunResult(answer.status, answer.problem)
+
+
+def _explained(refused: JobError) -> RunnerError:
+    hint = probe.advice() if refused.kind == "namespaces" else None
+    if refused.kind == "seccomp":
+        hint = "use --force=none, or a kernel with CONFIG_SECCOMP_FILTER"
+    return RunnerError(refused.message, hint=hint)

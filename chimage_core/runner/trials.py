@@ -1,0 +1,50 @@
+"""What the kernel and a file system allow, found out by trying it in a process that then ends.
+
+Part of the fork server: standard library only.
+"""
+
+import os
+
+from chimage_core.runner import mounts, seccomp, syscalls
+from chimage_core.runner.job import Job
+from chimage_core.runner.syscalls import SetupError
+
+
+def run(job: Job, filter_program: bytes) -> dict[str, object]:
+    """Do what `job.trial` names and return what was found. Raises SetupError if it does not work at all."""
+    if job.trial == "seccomp":
+        seccomp.install(filter_program)
+        return {}
+    mounts.enter_mount_namespace()
+    if job.trial == "overlay":
+        _change_overlay(job)
+        return {}
+    return {"pid_namespace": _can_mount()}
+
+
+def _can_mount() -> bool:
+    """Return whether a new /proc is allowed. Raises SetupError if no mount is, as by AppArmor."""
+    try:
+        syscalls.mount(b"tmpfs", b"/sys", b"tmpfs", 0)
+    except OSError as error:
+        raise SetupError("namespaces", f"can't mount in a user namespace: {error.strerror}") from error
+    try:
+        mounts.mount_new_proc()
+    except SetupError:
+        return False
+    return True
+
+
+def _change_overlay(job: Job) -> None:
+    """Delete a file and replace a directory, which needs both marks of an overlay; the client looks at the result."""
+    if job.overlay is None:
+        raise SetupError("overlay", "no overlay to try")
+    mounts.mount_overlay(job.root, job.overlay.upper, job.overlay.work)
+    try:
+        os.unlink(os.path.join(job.root, b"file"))
+        directory = os.path.join(job.root, b"directory")
+        os.unlink(os.path.join(directory, b"file"))
+        os.rmdir(directory)
+        os.mkdir(directory)
+    except OSError as error:
+        raise SetupError("overlay", f"can't change files on an overlay: {error.strerror}") from error
