@@ -7,6 +7,7 @@ nobody waits in a circle; taking the same lock twice in one process would wait f
 """
 
 import contextlib
+import errno
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,8 @@ from chimage_core.storage.holder import Holder
 from chimage_core.storage.layout import Layout
 from chimage_core.storage.lockfile import FLOCK_MISSING, FlockFile, LinkFile, LockFile
 
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_WRITABLE_HINT = "the storage directory must be writable; choose another with --storage"
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.1
 """Seconds between attempts. A blocking flock(2) could neither be cancelled nor time out."""
@@ -82,7 +85,7 @@ class Locks:
         try:
             lock = self._acquired(path, what, exclusive)
         except OSError as error:
-            hint = "the storage directory must be writable; choose another with --storage"
+            hint = _WRITABLE_HINT if error.errno in _NOT_WRITABLE else None
             raise FileError(f"lock {what}", path, error, hint=hint) from error
         try:
             yield

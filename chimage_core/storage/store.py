@@ -5,6 +5,7 @@ makes a directory leaves an empty one, or ours with something missing, which the
 the same directory at once all succeed. A directory that is neither empty nor ours is never touched.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -192,13 +193,16 @@ def _move(old: Layout, new: Layout, locks: Locks, emit: Sink) -> None:
             Warned(text=f"there is also a storage directory at the old default path, consider deleting it: {old.root}")
         )
         return
-    with locks.elsewhere(old).storage(exclusive=True):
-        try:
+    try:
+        with (
+            locks.elsewhere(old).storage(exclusive=True),
+            file_errors(f"move storage directory to {new.root}", old.root),
+        ):
             # Replaces an empty directory, and no other.
             os.rename(old.root, new.root)
-        except FileNotFoundError:
-            return  # Another process was faster.
-        except OSError as error:
-            emit(Warned(text=f"can’t move storage directory {old.root} to {new.root}: {error.strerror}"))
-            return
+    except FileError as error:
+        # Missing: another process was faster.
+        if error.errno != errno.ENOENT:
+            emit(Warned(text=error.message))
+        return
     emit(Notice(level="info", text=f"moved storage directory from its old default path {old.root} to {new.root}"))
