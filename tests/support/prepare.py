@@ -46,10 +46,25 @@ def _make(cache: str) -> str:
     with tempfile.TemporaryDirectory(dir=cache, prefix="making.", ignore_cleanup_errors=True) as scratch:
         assets = DebianAssets(os.path.join(scratch, "debian"))
         os.makedirs(assets.repository)
-        _run(["mmdebstrap", "--quiet", "--variant=minbase", "", assets.tarball, "-"], scratch, stdin=sources)
+        _bootstrap(assets.tarball, sources)
         _download_packages(assets, sources, scratch)
         write_index(assets.repository)
         return shutil.move(assets.directory, os.path.join(cache, f"debian-{RECIPE}"))
+
+
+def _bootstrap(tarball: str, sources: str) -> None:
+    """Make the root file system. What mmdebstrap thinks best may yet fail: so try again with fakechroot.
+
+    It works in the system's temporary directory, since subordinate users cannot enter a private one.
+    """
+    argv = ["mmdebstrap", "--quiet", "--variant=minbase"]
+    try:
+        _run([*argv, "--mode=auto", "", tarball, "-"], stdin=sources)
+    except PreparationError as error:
+        if shutil.which("fakechroot", path=PATH) is None:
+            raise
+        print(f"trying again with fakechroot: {error}", file=sys.stderr)
+        _run([*argv, "--mode=fakechroot", "", tarball, "-"], stdin=sources)
 
 
 def _debian_sources() -> str:
@@ -86,22 +101,21 @@ def _download_packages(assets: DebianAssets, sources: str, scratch: str) -> None
         "APT::Sandbox::User": "",
     }
     apt = ["apt-get", "--quiet=2", *(f"--option={key}={value}" for key, value in options.items())]
-    _run([*apt, "update"], scratch)
-    _run([*apt, "--yes", "--download-only", "install", *PACKAGES], scratch)
+    _run([*apt, "update"])
+    _run([*apt, "--yes", "--download-only", "install", *PACKAGES])
     for name in os.listdir(f"{state}/archives"):
         if name.endswith(".deb"):
             # apt writes the colon of a version as %3a, which would need quoting again in a URL.
             shutil.copy(f"{state}/archives/{name}", os.path.join(assets.repository, name.replace("%3a", "_")))
 
 
-def _run(argv: list[str], scratch: str, *, stdin: str = "") -> None:
-    """Run a program, its temporary files below `scratch`. Raises PreparationError with what it said, if it fails."""
-    environment = {**os.environ, "PATH": PATH, "TMPDIR": scratch, "LC_ALL": "C.UTF-8"}
+def _run(argv: list[str], *, stdin: str = "") -> None:
+    """Run a program. Raises PreparationError with what it said, if it fails."""
+    environment = {**os.environ, "PATH": PATH, "LC_ALL": "C.UTF-8"}
     done = subprocess.run(argv, input=stdin, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
-        raise PreparationError(
-            f"{argv[0]} failed with exit status {done.returncode}\n{done.stdout}{done.stderr}".rstrip()
-        )
+        said = (done.stdout + done.stderr).strip()
+        raise PreparationError(f"{argv[0]} failed with exit status {done.returncode}\n{said}")
 
 
 def main() -> int:
