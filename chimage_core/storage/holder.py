@@ -6,7 +6,6 @@ by now to another process.
 
 import json
 import os
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -42,7 +41,7 @@ class Holder:
         if len(command) > _LONGEST_COMMAND:
             command = command[: _LONGEST_COMMAND - 1] + "…"
         namespace = _pid_namespace()
-        return cls(socket.gethostname(), _boot_id(), namespace, pid, _start_time(pid), int(time.time()), command)
+        return cls(os.uname().nodename, _boot_id(), namespace, pid, _start_time(pid), int(time.time()), command)
 
     @classmethod
     def from_line(cls, line: bytes) -> "Holder | None":
@@ -66,7 +65,7 @@ class Holder:
 
     def is_gone(self) -> bool:
         """Tell whether the process has surely ended. False if we cannot know (another host or PID namespace)."""
-        if self.host != socket.gethostname() or not self.boot:
+        if self.host != os.uname().nodename or not self.boot:
             return False
         if self.boot != _boot_id():
             return True

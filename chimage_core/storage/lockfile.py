@@ -12,7 +12,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 from typing import Protocol
 
 from chimage_core.storage.holder import Holder
@@ -128,7 +127,7 @@ class LinkFile:
         return all(self._removed(other, holder) for other in self._shared_marks())
 
     def _acquire_shared(self, holder: Holder) -> bool:
-        mark = f"{self._path}~s{secrets.token_hex(4)}"
+        mark = f"{self._path}~s{os.urandom(4).hex()}"
         if not _mark(mark, holder):
             return False
         self._mark = mark
@@ -170,7 +169,7 @@ class LinkFile:
 
 def _mark(path: str, holder: Holder) -> bool:
     """Make a file that names `holder` appear at `path` as a whole; return False if there is one already."""
-    temporary = os.path.join(os.path.dirname(path), f"~{secrets.token_hex(8)}")
+    temporary = os.path.join(os.path.dirname(path), f"~{os.urandom(8).hex()}")
     try:
         with open(temporary, "xb") as file:
             file.write(holder.to_line())
