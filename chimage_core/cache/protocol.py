@@ -88,6 +88,10 @@ class CacheGraph:
 class Cache(Protocol):
     """Remembers snapshots. `name` is always an image name in file form (`debian+12`)."""
 
+    @property
+    def keeps_snapshots(self) -> bool:
+        """False: a snapshot is nothing but the directory of its image, which is lost when that changes."""
+
     def find(self, state: StateID) -> Snapshot | None:
         """Return the snapshot of this state, or None for a miss. Touches neither image nor Git; well below 0.1 ms."""
 

@@ -1,0 +1,147 @@
+"""Read the contents of an image's files into the cache, by several processes where that pays."""
+
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chimage_core.cache.git import workers
+from chimage_core.cache.git.packs import MINIMUM_HOLE, PackWriter, find_extents
+from chimage_core.cache.git.reader import ObjectStore
+from chimage_core.cache.git.trees import ObjectSink
+from chimage_core.cancel import CancelToken
+from chimage_core.errors import CacheError, file_errors
+
+MANY_FILES = 200
+MANY_BYTES = 8 << 20
+"""From here on the contents of a commit are a matter for several processes, and worth deflating."""
+
+_PART_FILES = 64
+_PART_BYTES = 4 << 20
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class Content:
+    """The content of a file or symbolic link."""
+
+    size: int
+    """Of the file."""
+    may_be_sparse: bool = False
+    name: bytes = b""
+    """The blob; empty before it was read."""
+    extents: list[tuple[int, int]] | None = None
+    """The (offset, length) parts that the blob holds; None: all."""
+
+
+def content_of(status: os.stat_result) -> Content:
+    """Return the content of a regular file, not yet read."""
+    size = status.st_size
+    return Content(size, size >= MINIMUM_HOLE and status.st_blocks * 512 < size)
+
+
+def read_content(path: bytes, content: Content, sink: ObjectSink) -> None:
+    """Read a file into the sink. Raises OSError; CacheError if it changes meanwhile."""
+    descriptor = os.open(path, _OPEN)
+    try:
+        size = content.size
+        if content.may_be_sparse:
+            content.extents = find_extents(descriptor, size)
+            if content.extents is not None:
+                size = sum(length for _, length in content.extents)
+        content.name = sink.add_file(descriptor, size, content.extents)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How to read many files."""
+
+    objects: str
+    """The `objects` directory of the repository."""
+    deflated: bool
+    sync: bool
+    workers: int
+    cancel: CancelToken
+
+
+def is_heavy(files: Sequence[tuple[bytes, Content]]) -> bool:
+    """Return whether the files are worth several processes, and deflating."""
+    return len(files) > MANY_FILES or sum(content.size for _, content in files) > MANY_BYTES
+
+
+def read_in_parallel(files: Sequence[tuple[bytes, Content]], reading: Reading, store: ObjectStore) -> None:
+    """Read files, given by full path, into packs of their own. Raises FileError, CacheError, Cancelled."""
+    parts = _divide(files)
+    payload = (
+        reading.objects,
+        reading.deflated,
+        reading.sync,
+        [
+            (
+                b"\0".join([files[number][0] for number in part]),
+                array("Q", [files[number][1].size for number in part]).tobytes(),
+                [position for position, number in enumerate(part) if files[number][1].may_be_sparse],
+            )
+            for part in parts
+        ],
+    )
+    for index, answers in workers.run(pack_files, payload, len(parts), reading.workers, reading.cancel):
+        if index is not None:
+            store.add_pack(index)
+        for part_number, names, extents in answers:
+            for position, number in enumerate(parts[part_number]):
+                content = files[number][1]
+                content.name = names[20 * position : 20 * position + 20]
+                content.extents = extents.get(position)
+
+
+def pack_files(payload: Any, numbers: Iterator[int]) -> Any:
+    """Read parts of the files into one pack (a task of `workers`)."""
+    objects, deflated, sync, parts = payload
+    store = ObjectStore(objects)
+    answers = []
+    with PackWriter(os.path.join(objects, "pack"), store.contains, deflated=deflated, sync=sync) as pack:
+        for number in numbers:
+            paths, sizes, sparse = parts[number]
+            names, extents = [], {}
+            for position, (path, size) in enumerate(zip(paths.split(b"\0"), array("Q", sizes), strict=True)):
+                content = Content(size, position in sparse)
+                _read_named(path, content, pack)
+                names.append(content.name)
+                if content.extents is not None:
+                    extents[position] = content.extents
+            answers.append((number, b"".join(names), extents))
+        return pack.finish(), answers
+
+
+def _read_named(path: bytes, content: Content, pack: PackWriter) -> None:
+    try:
+        read_content(path, content, pack)
+    except OSError:
+        with file_errors("read file", os.fsdecode(path)):
+            raise
+    except CacheError as error:
+        raise CacheError(f"{error.message}: {os.fsdecode(path)}") from error
+
+
+def _divide(files: Sequence[tuple[bytes, Content]]) -> list[list[int]]:
+    """Divide files into parts of similar cost, the biggest first, so that no worker ends long after the others."""
+    limit = 1
+    while True:
+        parts, weights, count, size = [[]], [0], 0, 0  # type: tuple[list[list[int]], list[int], int, int]
+        for number, (_, content) in enumerate(files):
+            if parts[-1] and (count >= _PART_FILES * limit or size + content.size > _PART_BYTES * limit):
+                parts.append([])
+                weights.append(0)
+                count = size = 0
+            parts[-1].append(number)
+            count += 1
+            size += content.size
+            weights[-1] = size
+        if len(parts) <= workers.MAXIMUM_PARTS:
+            order = sorted(range(len(parts)), key=weights.__getitem__, reverse=True)
+            return [parts[number] for number in order]
+        limit *= 2

@@ -1,0 +1,196 @@
+"""Turn an image directory from one tree into another by changing only what differs."""
+
+import contextlib
+import os
+import stat
+from dataclasses import dataclass, field
+
+from chimage_core.cache.git import metadata, statcache
+from chimage_core.cache.git.materialize import Materializer, finish_directory, make_entry_at, make_link
+from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, Record, numbers_of, pack_numbers
+from chimage_core.cache.git.trees import Directory, ObjectReader, join, load_directory, walk
+from chimage_core.errors import file_errors
+from chimage_core.fs import xattr
+from chimage_core.fs.remove import remove_tree
+
+_DIRECTORY = pack_numbers(DIRECTORY_NUMBERS)
+
+
+@dataclass(slots=True)
+class _Visit:
+    """A directory that is in both trees, and differs."""
+
+    path: bytes
+    own: bytes
+    removed: list[bytes] = field(default_factory=list)
+    """Names to remove, also of what is then made anew."""
+    made: list[tuple[bytes, bytes, bytes | None]] = field(default_factory=list)
+    """Name, line and content of entries to make."""
+    altered: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Name and line of files that only get other metadata."""
+    folders: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Name and tree of directories to make."""
+
+
+@dataclass(slots=True)
+class Delta:
+    """What has to be done to get from one tree to another."""
+
+    target: bytes
+    visits: list[_Visit] = field(default_factory=list)
+    """Parents first."""
+    size: int = 0
+    """Entries to change; a whole directory counts as one."""
+
+
+def compare(source_store: ObjectReader, source: bytes, store: ObjectReader, target: bytes) -> Delta:
+    """Return the difference between two root trees."""
+    delta = Delta(target)
+    pending = [(b"", source, target)]
+    while pending:
+        path, source_tree, target_tree = pending.pop()
+        if source_tree == target_tree:
+            continue
+        old, new = load_directory(source_store, source_tree), load_directory(store, target_tree)
+        visit = _compare_directory(path, old, new)
+        delta.visits.append(visit)
+        delta.size += len(visit.removed) + len(visit.made) + len(visit.altered) + len(visit.folders)
+        for name in old.folders.keys() & new.folders.keys():
+            pending.append((join(path, name), old.folders[name], new.folders[name]))
+    return delta
+
+
+def apply(delta: Delta, root: str, records: dict[bytes, Record], maker: Materializer) -> None:
+    """Change the directory `root`, which holds the source tree, and its stat records, in place.
+
+    Raises FileError, CacheBroken, Cancelled; the directory is then somewhere between.
+    """
+    top = os.fsencode(root) + b"/"
+    with file_errors("write image", root):
+        for visit in delta.visits:
+            maker.cancel.check()
+            _make_writable(top + visit.path)
+        _remove(delta, top, records)
+        first = _link_anchors(delta, top, maker)
+        for visit in delta.visits:
+            maker.cancel.check()
+            _make(visit, top, records, maker, first)
+        for visit in reversed(delta.visits):
+            own = finish_directory(top + visit.path, visit.own, maker.xattrs, exact=True)
+            _, names, numbers = records[visit.path]
+            records[visit.path] = own, names, numbers
+
+
+def _compare_directory(path: bytes, old: Directory, new: Directory) -> _Visit:
+    visit = _Visit(path, new.own)
+    for name in sorted(old.lines.keys() | old.folders.keys()):
+        if name in old.folders:
+            if name not in new.folders:
+                visit.removed.append(name)
+        elif old.lines[name] != new.lines.get(name) or old.contents.get(name) != new.contents.get(name):
+            if _only_metadata_differs(name, old, new):
+                visit.altered.append((name, new.lines[name]))
+            else:
+                visit.removed.append(name)
+    gone = set(visit.removed)
+    visit.made = [
+        (name, line, new.contents.get(name))
+        for name, line in new.lines.items()
+        if name in gone or name not in old.lines
+    ]
+    visit.folders = [(name, tree) for name, tree in new.folders.items() if name not in old.folders]
+    return visit
+
+
+def _only_metadata_differs(name: bytes, old: Directory, new: Directory) -> bool:
+    one, other = old.lines[name], new.lines.get(name)
+    return (
+        other is not None
+        and one[:1] == other[:1] == b"f"
+        and old.contents[name] == new.contents[name]
+        and not any(key in line for key in (b" hl=", b" ext=") for line in (one, other))
+    )
+
+
+def _make_writable(full: bytes) -> None:
+    """Give us all permissions on a directory; it gets its own ones at the end."""
+    mode = stat.S_IMODE(os.lstat(full).st_mode)
+    if mode & 0o700 != 0o700:
+        os.chmod(full, mode | 0o700)
+
+
+def _remove(delta: Delta, top: bytes, records: dict[bytes, Record]) -> None:
+    gone: set[bytes] = set()
+    for visit in delta.visits:
+        listing = statcache.entries(records[visit.path])
+        for name in visit.removed:
+            child = join(visit.path, name)
+            if listing.pop(name, None) == _DIRECTORY:
+                gone.add(child)
+                remove_tree(os.fsdecode(top + child))
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(top + child)
+        records[visit.path] = statcache.make_record(b"", listing)
+    if gone:
+        for path in [path for path in records if any(_is_below(path, directory) for directory in gone)]:
+            del records[path]
+
+
+def _is_below(path: bytes, directory: bytes) -> bool:
+    return path == directory or path.startswith(directory + b"/")
+
+
+def _link_anchors(delta: Delta, top: bytes, maker: Materializer) -> dict[int, bytes]:
+    """Return, by hard link group of the target tree, a member that is there already and stays."""
+    made = {join(visit.path, name) for visit in delta.visits for name, _, _ in visit.made}
+    has_links = any(b" hl=" in line for visit in delta.visits for _, line, _ in visit.made)
+    folders = [join(visit.path, name) for visit in delta.visits for name, _ in visit.folders]
+    if not has_links and not folders:
+        return {}
+    anchors: dict[int, bytes] = {}
+
+    def visit_directory(path: bytes, directory: Directory) -> None:
+        for name, line in directory.lines.items():
+            number = metadata.link_number(line)
+            full = join(path, name)
+            if number is not None and full not in made and not any(_is_below(full, folder) for folder in folders):
+                anchors.setdefault(number, top + full)
+
+    walk(maker.store, delta.target, visit_directory)
+    return anchors
+
+
+def _make(
+    visit: _Visit, top: bytes, records: dict[bytes, Record], maker: Materializer, first: dict[int, bytes]
+) -> None:
+    listing = statcache.entries(records[visit.path])
+    for name, line, content in visit.made:
+        entry = metadata.parse_line(line)
+        full = top + join(visit.path, name)
+        if entry.link is not None:
+            make_link(maker.store, full, entry, content, maker.xattrs, first)
+            status = os.lstat(full)
+        else:
+            status = make_entry_at(maker.store, full, entry, content, maker.xattrs)
+        listing[name] = pack_numbers(numbers_of(status))
+    for name, line in visit.altered:
+        listing[name] = pack_numbers(numbers_of(_alter(top + join(visit.path, name), line, maker.xattrs)))
+    for name, tree in visit.folders:
+        child = join(visit.path, name)
+        os.mkdir(top + child, 0o700)
+        for path, record in maker.make(tree, os.fsdecode(top + child), first).items():
+            records[join(child, path) if path else child] = record
+        listing[name] = _DIRECTORY
+    records[visit.path] = statcache.make_record(b"", listing)
+
+
+def _alter(full: bytes, line: bytes, xattrs: bool) -> os.stat_result:
+    """Give a file other metadata."""
+    entry = metadata.parse_line(line)
+    if xattrs:
+        os.chmod(full, 0o600)
+        xattr.write(full, dict(entry.xattrs), exact=True)
+    os.chmod(full, entry.mode)
+    os.utime(full, ns=(entry.mtime, entry.mtime))
+    return os.lstat(full)

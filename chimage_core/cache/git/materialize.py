@@ -1,0 +1,267 @@
+"""Make files from the cache: a whole image into a new directory, by several processes.
+
+The order matters: first all directories, writable for us; then files, FIFOs and symbolic links; then hard links, which
+may span directories and workers; last the metadata of directories, from the deepest up, since making an entry changes
+the time of its directory. The new directory is private until it is complete, and every file is made with O_EXCL and
+O_NOFOLLOW relative to an open directory, so no symbolic link of the image can lead us elsewhere.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from chimage_core.cache.git import metadata, statcache, workers
+from chimage_core.cache.git.metadata import Entry
+from chimage_core.cache.git.reader import ObjectStore
+from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, Record, numbers_of, own_numbers, pack_numbers
+from chimage_core.cache.git.trees import join, load_directory, load_own
+from chimage_core.cancel import CancelToken
+from chimage_core.errors import file_errors
+from chimage_core.fs import xattr
+
+_PART_FILES = 96
+_FEW_FILES = 200
+_OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOT_YET = pack_numbers((0, 0, 0, 0))
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A directory to be made."""
+
+    path: bytes
+    tree: bytes
+    own: bytes
+    files: int
+    has_links: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Materializer:
+    """Makes directories of a repository's trees."""
+
+    objects: str
+    """The `objects` directory of the repository."""
+    store: ObjectStore
+    xattrs: bool
+    workers: int
+    cancel: CancelToken
+
+    def make(self, tree: bytes, target: str, linked_to: dict[int, bytes] | None = None) -> dict[bytes, Record]:
+        """Make the tree as `target`, an existing empty directory; return its stat records.
+
+        `linked_to` has, by hard link group, a file outside of the tree that belongs to the group; it is completed.
+        Raises FileError, CacheBroken, NotInCache, Cancelled; what was made so far stays, for the caller to remove.
+        """
+        first = {} if linked_to is None else linked_to
+        root = os.fsencode(target)
+        with file_errors("write image", target):
+            folders = self._make_folders(tree, root)
+            records = self._make_files(folders, root)
+            linked = [folder for folder in folders if folder.has_links]
+            if linked:
+                self._make_links(root, linked, records, first)
+            for folder in reversed(folders):
+                own = finish_directory(root + b"/" + folder.path, folder.own, self.xattrs)
+                _, names, numbers = records[folder.path]
+                records[folder.path] = own, names, numbers
+        return records
+
+    def _make_folders(self, tree: bytes, root: bytes) -> list[_Folder]:
+        """Make all directories; return them, parents first."""
+        folders = []
+        pending = [(b"", tree)]
+        while pending:
+            path, folder_tree = pending.pop()
+            own, below, files, has_links = load_own(self.store, folder_tree)
+            if path:
+                os.mkdir(root + b"/" + path, 0o700)
+            folders.append(_Folder(path, folder_tree, own, files, has_links))
+            pending += [(join(path, name), child) for name, child in below.items()]
+        return folders
+
+    def _make_files(self, folders: list[_Folder], root: bytes) -> dict[bytes, Record]:
+        parts: list[list[tuple[bytes, bytes]]] = [[]]
+        total = sum(folder.files for folder in folders)
+        size = max(_PART_FILES, total // (workers.MAXIMUM_PARTS // 2))
+        count = 0
+        for folder in folders:
+            if count >= size and len(parts) < workers.MAXIMUM_PARTS:
+                parts.append([])
+                count = 0
+            parts[-1].append((folder.path, folder.tree))
+            count += folder.files + 1
+        processes = 1 if total < _FEW_FILES else self.workers
+        payload = (self.objects, root, self.xattrs, parts)
+        answers = workers.run(make_files, payload, len(parts), processes, self.cancel)
+        return {path: (b"", names, numbers) for answer in answers for path, names, numbers in answer}
+
+    def _make_links(
+        self, root: bytes, folders: list[_Folder], records: dict[bytes, Record], first: dict[int, bytes]
+    ) -> None:
+        """Make the hard links in some directories, and put their numbers into the records."""
+        made: list[tuple[bytes, list[bytes]]] = []
+        for folder in sorted(folders, key=lambda folder: folder.path):
+            directory = load_directory(self.store, folder.tree)
+            names = [name for name, line in directory.lines.items() if metadata.link_number(line) is not None]
+            for name in names:
+                entry = metadata.parse_line(directory.lines[name])
+                full = root + b"/" + join(folder.path, name)
+                make_link(self.store, full, entry, directory.contents.get(name), self.xattrs, first)
+            made.append((folder.path, names))
+        # Only now, since every further link changes the ctime of all.
+        for path, names in made:
+            listing = statcache.entries(records[path])
+            for name in names:
+                listing[name] = pack_numbers(numbers_of(os.lstat(root + b"/" + join(path, name))))
+            records[path] = statcache.make_record(records[path][0], listing)
+
+
+def make_link(
+    store: ObjectStore, full: bytes, entry: Entry, content: bytes | None, xattrs: bool, first: dict[int, bytes]
+) -> None:
+    """Make a member of a hard link group: a link to the first of them, or that first one."""
+    number = entry.link
+    if number is None:
+        raise ValueError("not a hard link")
+    if number in first:
+        os.link(first[number], full, follow_symlinks=False)
+    else:
+        make_entry_at(store, full, entry, content, xattrs)
+        first[number] = full
+
+
+def make_files(payload: Any, numbers: Iterator[int]) -> Any:
+    """Make the files of some directories (a task of `workers`); return their stat records, as lists."""
+    objects, root, xattrs, parts = payload
+    store = ObjectStore(objects)
+    records = []
+    for number in numbers:
+        for path, tree in parts[number]:
+            with file_errors("write image directory", os.fsdecode(root + b"/" + path)):
+                records.append((path, *_fill_directory(store, root + b"/" + path, tree, xattrs)))
+    return records
+
+
+def _fill_directory(store: ObjectStore, full: bytes, tree: bytes, xattrs: bool) -> tuple[bytes, bytes]:
+    """Make all entries of a directory that are neither directories nor hard links; return names and numbers."""
+    directory = load_directory(store, tree)
+    listing = dict.fromkeys(directory.folders, _DIRECTORY)
+    descriptor = os.open(full, OPEN_DIRECTORY)
+    try:
+        for name, line in directory.lines.items():
+            entry = metadata.parse_line(line)
+            if entry.link is not None:
+                listing[name] = _NOT_YET
+                continue
+            status = make_entry(store, descriptor, full, entry, directory.contents.get(name), xattrs)
+            listing[name] = pack_numbers(numbers_of(status))
+    finally:
+        os.close(descriptor)
+    _, names, numbers = statcache.make_record(b"", listing)
+    return names, numbers
+
+
+_DIRECTORY = pack_numbers(DIRECTORY_NUMBERS)
+
+
+def make_entry_at(store: ObjectStore, full: bytes, entry: Entry, content: bytes | None, xattrs: bool) -> os.stat_result:
+    """Make one entry by its full path; see `make_entry`."""
+    parent = full.rpartition(b"/")[0]
+    descriptor = os.open(parent, OPEN_DIRECTORY)
+    try:
+        return make_entry(store, descriptor, parent, entry, content, xattrs)
+    finally:
+        os.close(descriptor)
+
+
+def make_entry(
+    store: ObjectStore,
+    directory: int,
+    full: bytes,
+    entry: Entry,
+    content: bytes | None,
+    xattrs: bool,
+    name: bytes | None = None,
+) -> os.stat_result:
+    """Make a file, symbolic link or FIFO in an open directory (whose path is `full`); return its status.
+
+    `name` replaces the entry's own name.
+    """
+    name = name or entry.name
+    if entry.kind == "f":
+        return _make_file(store, directory, entry, content or b"", xattrs, name)
+    times = (entry.mtime, entry.mtime)
+    if entry.kind == "l":
+        os.symlink(b"".join(store.chunks(content or b"")), name, dir_fd=directory)
+        os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
+    else:
+        os.mkfifo(name, 0o600, dir_fd=directory)
+        if xattrs and entry.xattrs:
+            xattr.write(full + b"/" + name, dict(entry.xattrs))
+        os.chmod(name, entry.mode, dir_fd=directory)
+        os.utime(name, ns=times, dir_fd=directory)
+    return os.stat(name, dir_fd=directory, follow_symlinks=False)
+
+
+def finish_directory(full: bytes, own: bytes, xattrs: bool, *, exact: bool = False) -> bytes:
+    """Give a directory its metadata; return its own stat numbers.
+
+    `exact`: it was there before, and may have attributes that it must not have.
+    """
+    entry = metadata.parse_line(own)
+    if xattrs and (entry.xattrs or exact):
+        xattr.write(full, dict(entry.xattrs), exact=exact)
+    if entry.mode != 0o700 or exact:
+        os.chmod(full, entry.mode)
+    os.utime(full, ns=(entry.mtime, entry.mtime))
+    return own_numbers(os.lstat(full))
+
+
+def _make_file(
+    store: ObjectStore, directory: int, entry: Entry, content: bytes, xattrs: bool, name: bytes
+) -> os.stat_result:
+    attributes = entry.xattrs if xattrs else ()
+    # Attributes can only be set while the file is writable; the right mode from the start saves a system call.
+    mode = 0o600 if attributes else entry.mode & 0o777
+    descriptor = os.open(name, _OPEN_NEW, mode, dir_fd=directory)
+    try:
+        if entry.extents is None:
+            for chunk in store.chunks(content):
+                _write_all(descriptor, chunk)
+        else:
+            _write_extents(descriptor, store.chunks(content), entry.extents, entry.size)
+        if attributes:
+            xattr.write(descriptor, dict(attributes))
+        os.utime(descriptor, ns=(entry.mtime, entry.mtime))
+        status = os.fstat(descriptor)
+        if stat.S_IMODE(status.st_mode) != entry.mode:
+            os.fchmod(descriptor, entry.mode)
+            status = os.fstat(descriptor)
+        return status
+    finally:
+        os.close(descriptor)
+
+
+def _write_extents(descriptor: int, chunks: Iterator[bytes], extents: tuple[tuple[int, int], ...], size: int) -> None:
+    """Write the parts of a sparse file where they belong, and leave holes between."""
+    os.ftruncate(descriptor, size)
+    data = b""
+    for offset, length in extents:
+        end = offset + length
+        while offset < end:
+            data = data or next(chunks, b"")
+            count = os.pwrite(descriptor, data[: end - offset], offset)
+            if count == 0:
+                raise ValueError("a sparse file in the build cache lacks data")
+            data = data[count:]
+            offset += count
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    written = os.write(descriptor, data) if data else 0
+    while written < len(data):
+        written += os.write(descriptor, memoryview(data)[written:])

@@ -1,0 +1,277 @@
+"""Write packs: one file with many objects, and its index.
+
+Git's own ways to store many files are slow (a loose object per file, collision-detecting SHA-1, fixed compression), so
+packs are written here: version 2, no deltas, index version 2. A pack is first `tmp_pack_*`; it gets its name when it
+is complete and on the disk, and its index last, for that is what readers look for.
+Source: gitformat-pack(5).
+"""
+
+import contextlib
+import os
+import secrets
+import struct
+import sys
+from array import array
+from collections.abc import Callable
+
+from chimage_core.cache.git import deflate
+from chimage_core.cache.git.objects import BLOB, header, identify, sha1
+from chimage_core.errors import CacheError
+from chimage_core.fs.atomic import sync_directory
+
+TEMPORARY_PACK = "tmp_pack_"
+
+_HEAD = struct.Struct(">4sII")
+_BUFFER = 4 << 20
+"""Bytes kept in memory before they are written; smaller packs are written at once."""
+_WHOLE = 4 << 20
+"""Files up to this size are read at once."""
+_CHUNK = 1 << 20
+
+
+class PackWriter:
+    """A pack in the making. Ended by `finish` or `abandon`, once."""
+
+    def __init__(self, directory: str, is_known: Callable[[bytes], bool], *, deflated: bool, sync: bool) -> None:
+        """`is_known` says which objects are stored elsewhere and need not be stored again."""
+        self._directory = directory
+        self._is_known = is_known
+        self._deflated = deflated
+        self._sync = sync
+        self._index: dict[bytes, int] = {}
+        self._offsets = array("Q")
+        self._checksums = array("L")
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        self._end = _HEAD.size
+        self._file: int | None = None
+        self._temporary = os.path.join(directory, TEMPORARY_PACK + secrets.token_hex(8))
+
+    def __enter__(self) -> "PackWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abandon()
+
+    def add(self, kind: int, data: bytes, *, deflated: bool = False) -> bytes:
+        """Store an object unless it is stored already; return its name."""
+        name = identify(kind, data)
+        if name not in self._index and not self._is_known(name):
+            self._begin(name)
+            head = _entry_head(kind, len(data))
+            self._write(head + (deflate.deflated(data) if deflated else deflate.stored(data)))
+        return name
+
+    def add_file(self, descriptor: int, size: int, extents: list[tuple[int, int]] | None = None) -> bytes:
+        """Store the content of an open file as a blob; return its name.
+
+        With `extents` only these parts count, and `size` is the sum of their lengths. Raises OSError; CacheError if
+        the file has another size.
+        """
+        if extents is None:
+            extents = [(0, size)]
+        if size <= _WHOLE:
+            data = b"".join([_read_extent(descriptor, *extent) for extent in extents])
+            if len(data) != size:
+                raise CacheError("a file changed while it was read")
+            return self.add(BLOB, data, deflated=self._deflated)
+        name = identify_file(descriptor, size, extents)
+        if name not in self._index and not self._is_known(name):
+            self._add_stream(name, descriptor, size, extents)
+        return name
+
+    def finish(self) -> str | None:
+        """Install the pack; return the path of its index, or None if nothing had to be stored."""
+        if not self._index:
+            self.abandon()
+            return None
+        trailer = self._finish_pack()
+        path = os.path.join(self._directory, f"pack-{trailer.hex()}")
+        index = _encode_index(self._index, self._offsets, self._checksums, trailer)
+        os.rename(self._temporary, path + ".pack")
+        _write_file(self._temporary, index, self._sync)
+        os.rename(self._temporary, path + ".idx")
+        if self._sync:
+            sync_directory(self._directory)
+        return path + ".idx"
+
+    def abandon(self) -> None:
+        """Remove what is not finished. Idempotent."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        self._buffer.clear()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._temporary)
+
+    def copy_raw(self, name: bytes, entry: memoryview) -> None:
+        """Store an entry of another pack as it stands there (no delta)."""
+        if name not in self._index:
+            self._begin(name)
+            self._write(bytes(entry))
+
+    def _begin(self, name: bytes) -> None:
+        self._index[name] = len(self._offsets)
+        self._offsets.append(self._end)
+        self._checksums.append(0)
+
+    def _write(self, data: bytes) -> None:
+        """Append to the entry that was begun last."""
+        self._checksums[-1] = deflate.crc32(data, self._checksums[-1])
+        self._buffer.append(data)
+        self._buffered += len(data)
+        self._end += len(data)
+        if self._buffered > _BUFFER:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._file is None:
+            self._file = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+            # The number of objects is filled in at the end.
+            self._buffer.insert(0, _HEAD.pack(b"PACK", 2, 0))
+        _write_all(self._file, b"".join(self._buffer))
+        self._buffer.clear()
+        self._buffered = 0
+
+    def _finish_pack(self) -> bytes:
+        """Complete the temporary file; return the checksum at its end."""
+        head = _HEAD.pack(b"PACK", 2, len(self._index))
+        if self._file is None:
+            content = b"".join([head, *self._buffer])
+            trailer = sha1(content).digest()
+            _write_file(self._temporary, content + trailer, self._sync)
+            return trailer
+        self._flush()
+        os.pwrite(self._file, head, 0)
+        # The checksum covers the head, and thus a number that was not known before: all has to be read once more.
+        digest = sha1()
+        for offset in range(0, self._end, _CHUNK):
+            digest.update(os.pread(self._file, _CHUNK, offset))
+        _write_all(self._file, digest.digest())
+        if self._sync:
+            os.fsync(self._file)
+        os.close(self._file)
+        self._file = None
+        return digest.digest()
+
+    def _add_stream(self, name: bytes, descriptor: int, size: int, extents: list[tuple[int, int]]) -> None:
+        self._begin(name)
+        self._write(_entry_head(BLOB, size))
+        stream = None
+        digest = sha1(header(BLOB, size))
+        for offset, length in extents:
+            for start in range(offset, offset + length, _CHUNK):
+                data = os.pread(descriptor, min(_CHUNK, offset + length - start), start)
+                digest.update(data)
+                if stream is None:
+                    stream = deflate.stream_for(data, deflate=self._deflated)
+                self._write(stream.compress(data))
+        if stream is None or digest.digest() != name:
+            raise CacheError("a file changed while it was read")
+        self._write(stream.flush())
+
+
+def find_extents(descriptor: int, size: int) -> list[tuple[int, int]] | None:
+    """Return the parts of a file that hold data, as (offset, length), or None for a file without holes worth keeping.
+
+    Holes shorter than 64 KiB count as data.
+    """
+    extents: list[tuple[int, int]] = []
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+        except OSError:  # ENXIO: a hole up to the end. EINVAL: no such question on this file system, so all is data.
+            if end == 0 and os.lseek(descriptor, 0, os.SEEK_END) != size:
+                return None
+            start = size
+        if start >= size:
+            break
+        end = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
+        previous = sum(extents[-1]) if extents else 0
+        if start - previous < MINIMUM_HOLE:
+            start = extents.pop()[0] if extents else 0
+        extents.append((start, end - start))
+    if extents and size - sum(extents[-1]) < MINIMUM_HOLE:
+        start = extents.pop()[0]
+        extents.append((start, size - start))
+    return None if extents == [(0, size)] else extents
+
+
+MINIMUM_HOLE = 64 << 10
+
+
+def _entry_head(kind: int, size: int) -> bytes:
+    """Return type and size of an entry: 4 bits of the size, then 7 at a time, low bits first."""
+    byte, size = (kind << 4) | (size & 15), size >> 4
+    head = bytearray()
+    while size:
+        head.append(byte | 0x80)
+        byte, size = size & 0x7F, size >> 7
+    head.append(byte)
+    return bytes(head)
+
+
+def _encode_index(index: dict[bytes, int], offsets: "array[int]", checksums: "array[int]", trailer: bytes) -> bytes:
+    names = sorted(index)
+    order = [index[name] for name in names]
+    counts = [0] * 256
+    for name in names:
+        counts[name[0]] += 1
+    total, fanout = 0, array("I")
+    for count in counts:
+        total += count
+        fanout.append(total)
+    short, long = array("I"), array("Q")
+    for position in order:
+        offset = offsets[position]
+        if offset < 0x80000000:
+            short.append(offset)
+        else:
+            short.append(0x80000000 | len(long))
+            long.append(offset)
+    sums = array("I", [checksums[position] for position in order])
+    parts = [b"\xfftOc\0\0\0\2", _big_endian(fanout), *names, _big_endian(sums), _big_endian(short), _big_endian(long)]
+    content = b"".join([*parts, trailer])
+    return content + sha1(content).digest()
+
+
+def _big_endian(numbers: "array[int]") -> bytes:
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def identify_file(descriptor: int, size: int, extents: list[tuple[int, int]]) -> bytes:
+    """Return the name of the blob that the parts of an open file, `size` bytes together, would be."""
+    digest = sha1(header(BLOB, size))
+    for offset, length in extents:
+        for start in range(offset, offset + length, _CHUNK):
+            digest.update(os.pread(descriptor, min(_CHUNK, offset + length - start), start))
+    return digest.digest()
+
+
+def _read_extent(descriptor: int, offset: int, length: int) -> bytes:
+    data = os.pread(descriptor, length, offset)
+    while 0 < len(data) < length:
+        more = os.pread(descriptor, length - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _write_file(path: str, content: bytes, sync: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    try:
+        _write_all(descriptor, content)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

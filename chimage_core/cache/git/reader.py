@@ -1,0 +1,305 @@
+"""Read objects, straight from packs and loose files.
+
+Our packs hold no deltas and are often stored, so that an object is a slice of a mapped file. What git(1) makes of them
+(`gc`, `repack`) has deltas, and `git` may add loose objects; both are read here as well, so that no program and no
+library is needed to use the cache. Every object is checked by its stream's Adler-32.
+Source: gitformat-pack(5).
+"""
+
+import contextlib
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+
+from chimage_core.cache.git import deflate
+from chimage_core.cache.git.objects import KIND_NAMES
+from chimage_core.errors import CacheBroken, NotInCache, file_errors
+
+_OFFSET_DELTA, _NAME_DELTA = 6, 7
+_NAMES = 8 + 1024
+"""Where the names begin in an index."""
+_CHUNK = 1 << 20
+_BASES = 16 << 20
+"""Bytes of delta bases kept."""
+
+
+class Pack:
+    """A pack and its index, mapped."""
+
+    def __init__(self, index: str) -> None:
+        """Open by the path of the index. Raises OSError, CacheBroken."""
+        self.index_path = index
+        self.path = index.removesuffix(".idx") + ".pack"
+        self._index = _map(index)
+        if self._index[:8] != b"\xfftOc\0\0\0\2":
+            raise CacheBroken(f"not a pack index of version 2: {index}")
+        self._fanout = struct.unpack_from(">256I", self._index, 8)
+        self.count = self._fanout[255]
+        self.data = _map(self.path)
+        self.size = len(self.data)
+        self.end = self.size - 20
+        """Where the last entry ends and the pack's checksum begins."""
+
+    def find(self, name: bytes) -> int | None:
+        """Return the offset of an object's entry, or None."""
+        first = name[0]
+        low, high = self._fanout[first - 1] if first else 0, self._fanout[first]
+        while high - low > 64:
+            middle = (low + high) // 2
+            start = _NAMES + 20 * middle
+            if self._index[start : start + 20] <= name:
+                low = middle
+            else:
+                high = middle
+        bucket = self._index[_NAMES + 20 * low : _NAMES + 20 * high]
+        found = bucket.find(name)
+        while found >= 0:
+            if found % 20 == 0:
+                return self._offset(low + found // 20)
+            found = bucket.find(name, found + 1)
+        return None
+
+    def entries(self) -> list[tuple[int, bytes]]:
+        """Return (offset, name) of all objects, by offset."""
+        view = self._index
+        names = [view[_NAMES + 20 * number : _NAMES + 20 * number + 20] for number in range(self.count)]
+        return sorted((self._offset(number), name) for number, name in enumerate(names))
+
+    def head(self, offset: int) -> tuple[int, int, int]:
+        """Return type and size of the entry at `offset`, and where its stream (or delta base) begins."""
+        data = self.data
+        byte = data[offset]
+        offset += 1
+        kind, size, shift = (byte >> 4) & 7, byte & 15, 4
+        while byte & 0x80:
+            byte = data[offset]
+            offset += 1
+            size |= (byte & 0x7F) << shift
+            shift += 7
+        return kind, size, offset
+
+    def _offset(self, number: int) -> int:
+        table = _NAMES + 24 * self.count
+        (offset,) = struct.unpack_from(">I", self._index, table + 4 * number)
+        if offset & 0x80000000:
+            position = table + 4 * self.count + 8 * (offset & 0x7FFFFFFF)
+            (offset,) = struct.unpack_from(">Q", self._index, position)
+        return int(offset)
+
+
+class ObjectStore:
+    """All objects of a repository."""
+
+    def __init__(self, objects: str) -> None:
+        """`objects` is the repository's directory of this name. Nothing is opened before it is needed."""
+        self._objects = objects
+        self._directory = os.path.join(objects, "pack")
+        self._packs: list[Pack] = []
+        self._opened: set[str] = set()
+        self._bases: dict[tuple[str, int], tuple[int, bytes]] = {}
+        self._bases_size = 0
+        self._is_listed = False
+
+    def contains(self, name: bytes) -> bool:
+        """Return whether the object is in a pack that we know: written before `refresh`, or before the first use."""
+        return self._locate_known(name) is not None
+
+    def exists(self, name: bytes) -> bool:
+        """Return whether the object is there now."""
+        return self._locate(name) is not None or os.path.exists(self._loose(name))
+
+    def read(self, name: bytes) -> tuple[int, bytes]:
+        """Return type and content of an object. Raises NotInCache, CacheBroken."""
+        location = self._locate(name)
+        if location is None:
+            return self._read_loose(name)
+        with _checked(name):
+            return self._read_entry(*location)
+
+    def read_kind(self, name: bytes, kind: int) -> bytes:
+        """Return the content of an object that must be of this type. Raises NotInCache, CacheBroken."""
+        found, data = self.read(name)
+        if found != kind:
+            raise CacheBroken(f"object {name.hex()} in the build cache is no {KIND_NAMES[kind].decode()}")
+        return data
+
+    def chunks(self, name: bytes) -> Iterator[bytes]:
+        """Give the content of a blob in pieces, so that a big one is never in memory. Raises as `read` does."""
+        location = self._locate(name)
+        if location is not None:
+            pack, offset = location
+            kind, size, start = pack.head(offset)
+            if size > 4 * _CHUNK and kind < _OFFSET_DELTA:
+                with _checked(name), memoryview(pack.data) as view, view[start:] as stream:
+                    yield from deflate.inflate_chunks(stream, _CHUNK)
+                return
+        yield self.read(name)[1]
+
+    def refresh(self) -> None:
+        """Take note of packs that were added since."""
+        self._is_listed = True
+        try:
+            listing = os.listdir(self._directory)
+        except FileNotFoundError:
+            return
+        for name in listing:
+            if name.endswith(".idx") and name not in self._opened:
+                self.add_pack(os.path.join(self._directory, name))
+
+    def add_pack(self, index: str) -> None:
+        """Take note of a pack, unless it has vanished (its objects are then in another)."""
+        with file_errors("read build cache", index), contextlib.suppress(FileNotFoundError):
+            self._packs.insert(0, Pack(index))
+            self._opened.add(os.path.basename(index))
+
+    def packs(self) -> list[Pack]:
+        """Return the packs that we know."""
+        if not self._is_listed:
+            self.refresh()
+        return list(self._packs)
+
+    def forget_removed(self) -> None:
+        """Close packs whose files are gone."""
+        self._packs = [pack for pack in self._packs if os.path.exists(pack.index_path)]
+        self._opened = {os.path.basename(pack.index_path) for pack in self._packs}
+
+    def _locate(self, name: bytes) -> tuple[Pack, int] | None:
+        location = self._locate_known(name)
+        if location is None:
+            self.refresh()
+            location = self._locate_known(name)
+        return location
+
+    def _locate_known(self, name: bytes) -> tuple[Pack, int] | None:
+        if not self._is_listed:
+            self.refresh()
+        for position, pack in enumerate(self._packs):
+            offset = pack.find(name)
+            if offset is not None:
+                if position:  # Objects that are used together are mostly in the same pack.
+                    self._packs.insert(0, self._packs.pop(position))
+                return pack, offset
+        return None
+
+    def _read_entry(self, pack: Pack, offset: int) -> tuple[int, bytes]:
+        kind, size, start = pack.head(offset)
+        if kind < _OFFSET_DELTA:
+            with memoryview(pack.data) as view, view[start:] as stream:
+                return kind, deflate.inflate(stream, size)
+        known = self._bases.get((pack.path, offset))
+        if known is not None:
+            return known
+        base, start = self._read_base(pack, offset, kind, start)
+        with memoryview(pack.data) as view, view[start:] as stream:
+            delta = deflate.inflate(stream, size)
+        result = base[0], _apply_delta(base[1], delta)
+        self._remember((pack.path, offset), result)
+        return result
+
+    def _read_base(self, pack: Pack, offset: int, kind: int, start: int) -> tuple[tuple[int, bytes], int]:
+        """Return the object that a delta is against, and where the delta's stream begins."""
+        if kind == _NAME_DELTA:
+            return self.read(pack.data[start : start + 20]), start + 20
+        if kind != _OFFSET_DELTA:
+            raise ValueError(f"unknown object type {kind}")
+        byte = pack.data[start]
+        start += 1
+        distance = byte & 0x7F
+        while byte & 0x80:
+            byte = pack.data[start]
+            start += 1
+            distance = ((distance + 1) << 7) | (byte & 0x7F)
+        if not 0 < distance < offset:
+            raise ValueError("delta base is outside of the pack")
+        base = self._read_entry(pack, offset - distance)
+        self._remember((pack.path, offset - distance), base)
+        return base, start
+
+    def _remember(self, key: tuple[str, int], value: tuple[int, bytes]) -> None:
+        if key in self._bases or len(value[1]) > _BASES // 4:
+            return
+        self._bases_size += len(value[1])
+        while self._bases_size > _BASES:
+            oldest = next(iter(self._bases))
+            self._bases_size -= len(self._bases.pop(oldest)[1])
+        self._bases[key] = value
+
+    def _loose(self, name: bytes) -> str:
+        text = name.hex()
+        return os.path.join(self._objects, text[:2], text[2:])
+
+    def _read_loose(self, name: bytes) -> tuple[int, bytes]:
+        path = self._loose(name)
+        try:
+            with open(path, "rb") as file:
+                raw = file.read()
+        except FileNotFoundError as error:
+            raise NotInCache(f"object {name.hex()} is not in the build cache") from error
+        with _checked(name):
+            head, _, data = zlib.decompress(raw).partition(b"\0")
+            kind_name, _, size = head.partition(b" ")
+            kinds = {value: key for key, value in KIND_NAMES.items()}
+            if kind_name not in kinds or int(size) != len(data):
+                raise ValueError("malformed head")
+            return kinds[kind_name], data
+
+
+@contextlib.contextmanager
+def _checked(name: bytes) -> Iterator[None]:
+    """Turn what damaged data does to us into CacheBroken."""
+    try:
+        yield
+    except (ValueError, IndexError, RecursionError, struct.error, zlib.error) as error:
+        raise CacheBroken(
+            f"object {name.hex()} in the build cache is damaged: {error}", hint="try build-cache --reset"
+        ) from error
+
+
+def _map(path: str) -> mmap.mmap:
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _apply_delta(base: bytes, delta: bytes) -> bytes:
+    base_size, position = _delta_size(delta, 0)
+    size, position = _delta_size(delta, position)
+    if base_size != len(base):
+        raise ValueError("delta does not fit its base")
+    parts = []
+    while position < len(delta):
+        code = delta[position]
+        position += 1
+        if code & 0x80:
+            start = length = 0
+            for bit in range(4):
+                if code & (1 << bit):
+                    start |= delta[position] << (8 * bit)
+                    position += 1
+            for bit in range(3):
+                if code & (0x10 << bit):
+                    length |= delta[position] << (8 * bit)
+                    position += 1
+            length = length or 0x10000
+            parts.append(base[start : start + length])
+        elif code:
+            parts.append(delta[position : position + code])
+            position += code
+        else:
+            raise ValueError("unknown delta instruction")
+    result = b"".join(parts)
+    if len(result) != size:
+        raise ValueError("delta gives an object of another size")
+    return result
+
+
+def _delta_size(delta: bytes, position: int) -> tuple[int, int]:
+    size = shift = 0
+    while True:
+        byte = delta[position]
+        position += 1
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            return size, position

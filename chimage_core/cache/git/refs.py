@@ -1,0 +1,224 @@
+"""References: which commit a state, an image or a deleted image is.
+
+Reading takes microseconds and neither git(1) nor pygit2: a loose reference is a small file; the others are in
+`packed-refs`, sorted, where a name is found by bisecting the mapped file. Writing is link(2) or rename(2) of a
+complete file, so that there is never a lock to be left behind by a killed process.
+Source: gitrepository-layout(5), git-pack-refs(1), git-check-ref-format(1).
+"""
+
+import contextlib
+import mmap
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+
+from chimage_core.cache.git.metadata import unquote
+from chimage_core.errors import CacheBroken, CacheError, file_errors
+
+STATES, IMAGES, DELETED = "refs/states/", "refs/images/", "refs/deleted/"
+
+_OBJECT = re.compile(rb"[0-9a-f]{40}")
+# Letters, digits and some more are always fine; a dot is, unless it is the first, the last, after another, or begins
+# `.lock` at the end. Everything else is escaped, `%` too.
+_UNSAFE = re.compile(rb"[^A-Za-z0-9_+.-]|\A\.|(?<=\.)\.|\.\Z|\.(?=lock\Z)|\A-")
+_PACKED_LOCK_SECONDS = 10
+
+
+def escape(name: str) -> str:
+    """Return an image name as a component of a reference name."""
+    return _UNSAFE.sub(lambda match: b"%%%02x" % match[0][0], os.fsencode(name)).decode("ascii")
+
+
+def unescape(component: str) -> str:
+    """Return the image name that `escape` made `component` of. Raises CacheBroken."""
+    return os.fsdecode(unquote(os.fsencode(component)))
+
+
+class References:
+    """The references of a repository. Values are names of commits, 20 bytes."""
+
+    def __init__(self, repository: str, *, sync: bool) -> None:
+        self._root = repository
+        self._packed = os.path.join(repository, "packed-refs")
+        self._sync = sync
+
+    def get(self, name: str) -> bytes | None:
+        """Return the commit of a reference by its full name, or None."""
+        try:
+            descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return self._get_packed(name)
+        try:
+            text = os.read(descriptor, 64)
+        except IsADirectoryError:
+            return None
+        finally:
+            os.close(descriptor)
+        if _OBJECT.match(text) is None:
+            raise CacheBroken(f"malformed reference in the build cache: {name}", hint="try build-cache --reset")
+        return bytes.fromhex(text[:40].decode())
+
+    def create(self, name: str, commit: bytes) -> bytes:
+        """Make a reference unless there is one already; return what it then points to."""
+        packed = self._get_packed(name)
+        if packed is not None:
+            return packed
+        with self._written(name, commit) as temporary:
+            try:
+                os.link(temporary, self._path(name))
+            except FileExistsError:
+                return self.get(name) or commit
+            except OSError:  # A file system without hard links: the last one wins.
+                os.rename(temporary, self._path(name))
+        return commit
+
+    def set(self, name: str, commit: bytes) -> None:
+        """Make a reference, or let it point elsewhere."""
+        with self._written(name, commit) as temporary:
+            os.rename(temporary, self._path(name))
+
+    def delete(self, name: str) -> None:
+        """Remove a reference, if there is one."""
+        path = self._path(name)
+        with file_errors("write build cache", path):
+            if self._get_packed(name) is not None:
+                self._delete_packed(name)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            if name.startswith(DELETED):
+                with contextlib.suppress(OSError):
+                    os.rmdir(os.path.dirname(path))
+
+    def below(self, prefix: str) -> dict[str, bytes]:
+        """Return all references whose names start with `prefix`, which ends with a slash; sorted by name."""
+        names = {name: commit for commit, name in self._packed_lines() if name.startswith(prefix)}
+        top = self._path(prefix).rstrip("/")
+        for directory, _, files in os.walk(top):
+            inside = prefix + os.path.relpath(directory, top).replace(".", "", 1).lstrip("/")
+            for file in files:
+                name = f"{inside.rstrip('/')}/{file}"
+                if not file.startswith(".") and not file.endswith(".lock"):
+                    commit = self.get(name)
+                    if commit is not None:
+                        names[name] = commit
+        return dict(sorted(names.items()))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._root, name)
+
+    @contextlib.contextmanager
+    def _written(self, name: str, commit: bytes) -> Iterator[str]:
+        """Give a file with the value, beside the reference; it is removed at the end, if it is still there."""
+        parent = os.path.dirname(self._path(name))
+        # Git ignores what starts with a dot.
+        temporary = os.path.join(parent, f".tmp-{secrets.token_hex(8)}")
+        with file_errors("write build cache", self._path(name)):
+            descriptor = self._open_new(temporary, parent)
+            try:
+                os.write(descriptor, commit.hex().encode() + b"\n")
+                if self._sync:
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            try:
+                yield temporary
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+            if self._sync:
+                self._sync_directory(parent)
+
+    @staticmethod
+    def _open_new(path: str, parent: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        while True:
+            try:
+                return os.open(path, flags, 0o666)
+            except FileNotFoundError:  # A directory of deleted images vanishes with its last reference.
+                os.makedirs(parent, exist_ok=True)
+
+    @staticmethod
+    def _sync_directory(path: str) -> None:
+        from chimage_core.fs.atomic import sync_directory
+
+        sync_directory(path)
+
+    def _get_packed(self, name: str) -> bytes | None:
+        try:
+            with open(self._packed, "rb") as file:
+                if os.fstat(file.fileno()).st_size == 0:
+                    return None
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    return _bisect(data, name.encode())
+        except FileNotFoundError:
+            return None
+
+    def _packed_lines(self) -> list[tuple[bytes, str]]:
+        try:
+            with open(self._packed, "rb") as file:
+                lines = file.read().splitlines()
+        except FileNotFoundError:
+            return []
+        return [
+            (bytes.fromhex(line[:40].decode()), line[41:].decode())
+            for line in lines
+            if _OBJECT.match(line) is not None and line[40:41] == b" "
+        ]
+
+    def _delete_packed(self, name: str) -> None:
+        """Write `packed-refs` anew without one reference, under Git's own lock for it."""
+        lock = self._packed + ".lock"
+        deadline = time.monotonic() + _PACKED_LOCK_SECONDS
+        while True:
+            try:
+                descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                break
+            except FileExistsError:
+                if time.monotonic() > deadline:
+                    raise CacheError(
+                        f"build cache is locked by another program: {lock}",
+                        hint="if no git command is running there, delete that file",
+                    ) from None
+                time.sleep(0.05)
+        try:
+            with open(self._packed, "rb") as old, open(descriptor, "wb") as new:
+                ending = b" " + name.encode()
+                new.writelines(line for line in old if not line.rstrip(b"\n").endswith(ending))
+                new.flush()
+                if self._sync:
+                    os.fsync(descriptor)
+            os.rename(lock, self._packed)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(lock)
+            raise
+
+
+def _bisect(data: mmap.mmap, name: bytes) -> bytes | None:
+    """Find a name in a mapped `packed-refs` file."""
+    if b" sorted" not in data[: data.find(b"\n") + 1]:
+        found = data.find(b" %s\n" % name)
+        return bytes.fromhex(data[found - 40 : found].decode()) if found >= 40 else None
+    low, high = 0, len(data)
+    while low < high:
+        start = data.rfind(b"\n", low, (low + high) // 2) + 1 or low
+        end = data.find(b"\n", start, high)
+        end = high if end < 0 else end
+        line = data[start:end]
+        if line[:1] in (b"#", b"^"):
+            # No reference: the one it belongs to decides. A comment is at the very beginning.
+            if line[:1] == b"#" or start == low:
+                low = end + 1
+                continue
+            start = data.rfind(b"\n", low, start - 1) + 1 or low
+            line = data[start : start + 1024].split(b"\n", 1)[0]
+        found_name = line[41:]
+        if found_name == name:
+            return bytes.fromhex(line[:40].decode())
+        if found_name < name:
+            low = end + 1
+        else:
+            high = start
+    return None

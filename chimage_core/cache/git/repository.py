@@ -1,0 +1,101 @@
+"""The bare Git repository that holds the build cache: an ordinary one, valid for git(1) and pygit2.
+
+It is created without either, since it is only a handful of small files. Ours in the configuration: `chimage.format`,
+the version of what we store in it, and `chimage.id`, which tells this repository from one that was here before a reset.
+Source: gitrepository-layout(5), git-config(1).
+"""
+
+import os
+import re
+import secrets
+
+from chimage_core.errors import CacheBroken, CacheError, file_errors
+from chimage_core.fs.atomic import temporary_directory
+
+FORMAT = 1
+
+_CONFIG = """\
+[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = true
+\tlogAllRefUpdates = false
+[gc]
+\tauto = 0
+\tpackRefs = true
+[maintenance]
+\tauto = false
+[pack]
+\tcompression = 1
+[repack]
+\twriteBitmaps = false
+[transfer]
+\tfsckObjects = true
+[chimage]
+\tformat = {format}
+\tid = {id}
+"""
+_FORMAT = re.compile(r"^\s*format = ([0-9]+)$", re.MULTILINE)
+_ID = re.compile(r"^\s*id = ([0-9a-f]+)$", re.MULTILINE)
+
+
+class Repository:
+    """Where things are in the repository. `id` is random, given at its creation."""
+
+    def __init__(self, path: str) -> None:
+        """Open the repository at `path`, after creating it if it is missing.
+
+        Raises FileError, CacheBroken for something else at that place, CacheError for a newer format.
+        """
+        self.path = path
+        self.packs = os.path.join(path, "objects", "pack")
+        self.refs = os.path.join(path, "refs")
+        with file_errors("open build cache", path):
+            try:
+                config = _read_config(path)
+            except FileNotFoundError:
+                _create(path)
+                config = _read_config(path)
+        self.id = self._check(config)
+
+    def _check(self, config: str) -> str:
+        version, identity = _FORMAT.search(config), _ID.search(config)
+        if version is None or identity is None:
+            raise CacheBroken(
+                f"not a build cache of this program: {self.path}", hint="try deleting it with build-cache --reset"
+            )
+        if int(version[1]) != FORMAT:
+            raise CacheError(
+                f"build cache has format {version[1]}, this version of the program knows {FORMAT}: {self.path}",
+                hint="use a newer version, or delete the cache with build-cache --reset",
+            )
+        return identity[1]
+
+
+def _read_config(path: str) -> str:
+    with open(os.path.join(path, "config"), encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def _create(path: str) -> None:
+    """Make an empty repository, complete or not at all; somebody else may do the same at this moment."""
+    parent = os.path.dirname(path)
+    os.makedirs(parent, exist_ok=True)
+    with temporary_directory(parent, "git-") as temporary:
+        for directory in ("objects/pack", "objects/info", "refs/heads", "refs/states", "refs/images", "refs/deleted"):
+            os.makedirs(os.path.join(temporary, directory))
+        _write(temporary, "HEAD", "ref: refs/heads/main\n")
+        _write(temporary, "description", "build cache of chimage\n")
+        _write(temporary, "config", _CONFIG.format(format=FORMAT, id=secrets.token_hex(8)))
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if not os.path.exists(os.path.join(path, "config")):
+                raise
+
+
+def _write(directory: str, name: str, text: str) -> None:
+    with open(os.path.join(directory, name), "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,325 @@
+"""Find what changed in an image directory since its last commit.
+
+The whole tree is compared with the stat cache, or only what a step is known to have touched. The outcome is, per
+directory, which entries differ; contents are not read here but listed, for `contents` to read them in parallel. The
+exception are files behind permissions that even their owner has to lift first: they are read at once, since the
+permissions are put back before the scan goes on.
+
+The directory belongs to us and nobody writes to it meanwhile (its name is locked), so paths are safe to use.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+from chimage_core.cache.git import metadata, statcache
+from chimage_core.cache.git.contents import Content, content_of, read_content
+from chimage_core.cache.git.objects import BLOB
+from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, ENTRY, Record, numbers_of, own_numbers, pack_numbers
+from chimage_core.cache.git.trees import ObjectSink, Trees, join
+from chimage_core.cancel import CancelToken
+from chimage_core.errors import CacheError, file_errors
+from chimage_core.events import Sink, Warned
+from chimage_core.fs import xattr
+from chimage_core.rootfs.touched import Touched
+
+_NAME = attrgetter("name")
+_DIRECTORY = pack_numbers(DIRECTORY_NUMBERS)
+_LETTERS = {stat.S_IFREG: b"f", stat.S_IFLNK: b"l", stat.S_IFIFO: b"p"}
+
+
+@dataclass(slots=True)
+class Found:
+    """An entry (not a directory) that is new or may have changed."""
+
+    name: bytes
+    kind: bytes
+    """`f`, `l` or `p`, as in metadata."""
+    mode: int
+    mtime: int
+    keys: list[bytes]
+    inode: int
+    links: int
+    same_inode: bool
+    """The last commit saw the same inode under this name."""
+    content: Content | None = None
+    """None for a FIFO."""
+
+    def line(self) -> bytes:
+        """Return its metadata line."""
+        keys = self.keys
+        if self.content is not None and self.content.extents is not None:
+            keys = [metadata.extents_key(self.content.extents, self.content.size), *keys]
+        return metadata.line(self.kind, self.mode, self.mtime, self.name, keys)
+
+
+@dataclass(slots=True)
+class Change:
+    """What differs in one directory."""
+
+    own: bytes | None = None
+    """Its own metadata line; None: unchanged."""
+    found: dict[bytes, Found] = field(default_factory=dict)
+    removed: set[bytes] = field(default_factory=set)
+    """Names that are gone, or that we do not keep (sockets)."""
+    folders: set[bytes] = field(default_factory=set)
+    """Subdirectories: at least the new ones; all of them if the change is complete."""
+    is_complete: bool = False
+    """`found` and `folders` are all there is; nothing is known of what was before."""
+
+
+class Scanner:
+    """One scan. Its results are in the public fields."""
+
+    def __init__(
+        self,
+        root: str,
+        records: dict[bytes, Record],
+        base: Trees | None,
+        sink: ObjectSink,
+        *,
+        xattrs: bool,
+        emit: Sink,
+        cancel: CancelToken,
+    ) -> None:
+        """Compare `root` with the stat records and the tree of its last commit. What is read at once goes to `sink`."""
+        self.changes: dict[bytes, Change] = {}
+        """By path; only directories in which something may differ."""
+        self.records: dict[bytes, Record] = {}
+        """New records of directories that changed."""
+        self.pending: list[tuple[bytes, Found]] = []
+        """Files to be read, with the paths of their directories."""
+        self._root = os.fsencode(root) + b"/"
+        self._old = records
+        self._base = base
+        self._sink = sink
+        self._xattrs = xattrs
+        self._emit = emit
+        self._cancel = cancel
+        self._is_privileged = os.geteuid() == 0
+        self._behind_permissions = 0
+        self._walked: set[bytes] = set()
+        self._renewed: set[bytes] = set()
+        """Paths below which every directory that is still there was walked."""
+
+    def everything(self) -> None:
+        """Compare the whole tree. Raises FileError, CacheError (a device), Cancelled."""
+        with file_errors("read image", os.fsdecode(self._root)):
+            self._walk(b"", os.lstat(self._root))
+        self._renewed.add(b"")
+
+    def touched(self, touched: Touched) -> None:
+        """Compare only what was touched. Raises as `everything` does."""
+        with file_errors("read image", os.fsdecode(self._root)):
+            self._visit(b"", os.lstat(self._root), touched)
+
+    def vanished(self) -> list[bytes]:
+        """Return the paths of directories that have a record but are gone."""
+        if not self._renewed:
+            return []
+        return [path for path in self._old if path not in self._walked and self._is_below_renewed(path)]
+
+    def full_path(self, directory: bytes, found: Found) -> bytes:
+        """Return where an entry is."""
+        return self._root + join(directory, found.name)
+
+    def _is_below_renewed(self, path: bytes) -> bool:
+        if b"" in self._renewed:
+            return True
+        while path:
+            if path in self._renewed:
+                return True
+            path = path.rpartition(b"/")[0]
+        return False
+
+    def _walk(self, path: bytes, status: os.stat_result) -> None:
+        """Compare a directory and all below it."""
+        pending = [(path, status)]
+        while pending:
+            self._cancel.check()
+            path, status = pending.pop()
+            self._walked.add(path)
+            if self._is_open(status):
+                pending += self._compare(path, status)
+                continue
+            with self._opened(self._root + path, status):
+                for child, child_status in self._compare(path, status):
+                    self._walk(child, child_status)
+            self._renew_own_numbers(path)
+
+    def _compare(self, path: bytes, status: os.stat_result) -> list[tuple[bytes, os.stat_result]]:
+        """Compare one directory with its record; return its subdirectories. This is the hot loop of a scan."""
+        with os.scandir(self._root + path) as listing:
+            entries = sorted(listing, key=_NAME)
+        numbers: list[int] = []
+        folders = []
+        for entry in entries:
+            entry_status = entry.stat(follow_symlinks=False)
+            mode = entry_status.st_mode
+            if mode & 0o170000 == 0o040000:
+                folders.append((join(path, entry.name), entry_status))
+                numbers += DIRECTORY_NUMBERS
+            else:
+                numbers += (entry_status.st_ino, entry_status.st_ctime_ns, entry_status.st_size, mode)
+        record = own_numbers(status), b"/".join([entry.name for entry in entries]), pack_numbers(numbers)
+        if record != self._old.get(path):
+            self._compare_entries(path, status, record, entries)
+        return folders
+
+    def _compare_entries(
+        self, path: bytes, status: os.stat_result, record: Record, entries: "list[os.DirEntry[bytes]]"
+    ) -> None:
+        old = self._old.get(path)
+        before = {} if old is None else statcache.entries(old)
+        change = self.changes[path] = Change(is_complete=old is None)
+        if old is None or old[0] != record[0]:
+            change.own = self._own_line(path, status)
+        self.records[path] = record
+        for position, entry in enumerate(entries):
+            numbers = record[2][ENTRY * position : ENTRY * position + ENTRY]
+            was = before.pop(entry.name, None)
+            if numbers == was:
+                continue
+            if numbers == _DIRECTORY:
+                change.folders.add(entry.name)
+            else:
+                self._examine(path, change, entry.name, entry.stat(follow_symlinks=False), was)
+        change.removed.update(before)
+
+    def _visit(self, path: bytes, status: os.stat_result, touched: Touched) -> None:
+        """Compare what was touched in a directory that was there before."""
+        if not self._is_open(status):
+            with self._opened(self._root + path, status):
+                self._visit_entries(path, status, touched)
+            self._renew_own_numbers(path)
+        else:
+            self._visit_entries(path, status, touched)
+
+    def _visit_entries(self, path: bytes, status: os.stat_result, touched: Touched) -> None:
+        old = self._old.get(path)
+        listing = {} if old is None else statcache.entries(old)
+        own = own_numbers(status)
+        change = self.changes[path] = Change()
+        if old is None or old[0] != own:
+            change.own = self._own_line(path, status)
+        for name, below in sorted(touched.items()):
+            self._cancel.check()
+            was = listing.pop(name, None)
+            numbers = self._visit_entry(path, change, name, below, was)
+            if numbers is not None:
+                listing[name] = numbers
+            if was == _DIRECTORY and numbers != _DIRECTORY:
+                self._renewed.add(join(path, name))
+        if old is not None:
+            self.records[path] = statcache.make_record(own, {**listing, **self._restated(path, change)})
+
+    def _visit_entry(
+        self, path: bytes, change: Change, name: bytes, below: Touched | None, was: bytes | None
+    ) -> bytes | None:
+        """Look at one touched entry; return its numbers, or None if it is gone."""
+        child = join(path, name)
+        try:
+            status = os.lstat(self._root + child)
+        except (FileNotFoundError, NotADirectoryError):
+            change.removed.add(name)
+            return None
+        if stat.S_ISDIR(status.st_mode):
+            change.folders.add(name)
+            if below is None or self._base is None or self._base.get(child) is None:
+                self._walk(child, status)
+                self._renewed.add(child)
+            else:
+                self._visit(child, status, below)
+            return _DIRECTORY
+        numbers = pack_numbers(numbers_of(status))
+        if numbers != was:
+            self._examine(path, change, name, status, was)
+        return numbers
+
+    def _examine(self, path: bytes, change: Change, name: bytes, status: os.stat_result, was: bytes | None) -> None:
+        """Take note of an entry that may differ, and is not a directory."""
+        kind = _LETTERS.get(stat.S_IFMT(status.st_mode))
+        full = self._root + join(path, name)
+        if kind is None:
+            if not stat.S_ISSOCK(status.st_mode):
+                raise CacheError(
+                    f"image holds a device, which cannot be kept in the build cache: {os.fsdecode(full)}",
+                    hint="delete it in the image",
+                )
+            change.removed.add(name)
+            self._emit(Warned(text=f"socket is not kept in the build cache: {os.fsdecode(full)}"))
+            return
+        same_inode = was is not None and was[:8] == pack_numbers((status.st_ino,))
+        mode = stat.S_IMODE(status.st_mode)
+        found = Found(name, kind, mode, status.st_mtime_ns, [], status.st_ino, status.st_nlink, same_inode)
+        change.found[name] = found
+        if kind == b"l":
+            target = os.readlink(full)
+            found.content = Content(len(target), name=self._sink.add(BLOB, target))
+            return
+        if kind == b"p":
+            found.keys = self._xattr_keys(full)
+            return
+        found.content = content_of(status)
+        if mode & stat.S_IRUSR or self._is_privileged:
+            found.keys = self._xattr_keys(full)
+            if self._behind_permissions:
+                read_content(full, found.content, self._sink)
+            else:
+                self.pending.append((path, found))
+            return
+        with self._opened(full, status):
+            found.keys = self._xattr_keys(full)
+            read_content(full, found.content, self._sink)
+        self._restate(path, name, os.lstat(full))
+
+    def _restate(self, path: bytes, name: bytes, status: os.stat_result) -> None:
+        """Put the numbers of a file into its directory's record again: chmod has changed its ctime."""
+        record = self.records.get(path)
+        if record is not None:
+            listing = statcache.entries(record)
+            listing[name] = pack_numbers(numbers_of(status))
+            self.records[path] = statcache.make_record(record[0], listing)
+
+    def _restated(self, path: bytes, change: Change) -> dict[bytes, bytes]:
+        """Return the numbers of files that `_examine` had to make readable."""
+        if self._is_privileged:
+            return {}
+        return {
+            name: pack_numbers(numbers_of(os.lstat(self._root + join(path, name))))
+            for name, found in change.found.items()
+            if found.kind == b"f" and not found.mode & stat.S_IRUSR
+        }
+
+    def _renew_own_numbers(self, path: bytes) -> None:
+        record = self.records.get(path) or self._old.get(path)
+        if record is not None:
+            self.records[path] = (own_numbers(os.lstat(self._root + path)), record[1], record[2])
+
+    def _own_line(self, path: bytes, status: os.stat_result) -> bytes:
+        keys = self._xattr_keys(self._root + path)
+        return metadata.line(b"d", stat.S_IMODE(status.st_mode), status.st_mtime_ns, b".", keys)
+
+    def _xattr_keys(self, full: bytes) -> list[bytes]:
+        if not self._xattrs:
+            return []
+        attributes = xattr.read(full)
+        return metadata.xattr_keys(attributes) if attributes else []
+
+    def _is_open(self, status: os.stat_result) -> bool:
+        return self._is_privileged or status.st_mode & 0o500 == 0o500
+
+    @contextlib.contextmanager
+    def _opened(self, full: bytes, status: os.stat_result) -> Iterator[None]:
+        """Give us permission to read a file or directory of ours; take it back at the end."""
+        mode = stat.S_IMODE(status.st_mode)
+        self._behind_permissions += 1
+        os.chmod(full, mode | 0o500)
+        try:
+            yield
+        finally:
+            os.chmod(full, mode)
+            self._behind_permissions -= 1

@@ -1,0 +1,69 @@
+"""Keep the number of packs small, and remove what killed processes left.
+
+A build of 100 steps makes 100 packs, and every look-up has to try them all. Small packs are therefore merged when
+there are many, by copying their entries as they are.
+"""
+
+import contextlib
+import os
+
+from chimage_core.cache.git.packs import TEMPORARY_PACK, PackWriter
+from chimage_core.cache.git.reader import ObjectStore, Pack
+from chimage_core.errors import file_errors
+from chimage_core.fs.remove import remove_tree
+
+_MANY = 32
+_SMALL = 16 << 20
+"""Bytes. Bigger packs stay as they are."""
+
+
+def merge_small_packs(store: ObjectStore, directory: str, *, sync: bool) -> None:
+    """Merge small packs into one if there are more than 32. Others may read or write the repository meanwhile.
+
+    An object is always in some pack: the old ones go when the new one is complete, and only such as were copied.
+    Raises FileError.
+    """
+    small = [pack for pack in store.packs() if pack.size <= _SMALL]
+    if len(small) <= _MANY:
+        return
+    with file_errors("write build cache", directory):
+        with PackWriter(directory, lambda _: False, deflated=False, sync=sync) as writer:
+            merged = [pack for pack in small if _copy(pack, writer)]
+            index = writer.finish()
+        if index is not None:
+            store.add_pack(index)
+            _remove([pack for pack in merged if pack.index_path != index])
+            store.forget_removed()
+
+
+def sweep(repository: str) -> None:
+    """Remove temporary files of processes that were killed. Nobody else uses the repository meanwhile."""
+    for directory, folders, names in os.walk(repository):
+        for name in names:
+            is_temporary = name.startswith((TEMPORARY_PACK, ".tmp-", "tmp_")) or name.endswith(".lock")
+            orphan = name.startswith("pack-") and name.endswith(".pack") and f"{name[:-5]}.idx" not in names
+            if is_temporary or orphan:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(directory, name))
+        for folder in [folder for folder in folders if folder.startswith(".tmp-")]:
+            remove_tree(os.path.join(directory, folder))
+            folders.remove(folder)
+
+
+def _copy(pack: Pack, writer: PackWriter) -> bool:
+    """Copy all entries of a pack; not if it has deltas, which may need bases that are elsewhere."""
+    entries = pack.entries()
+    if any(pack.head(offset)[0] > 4 for offset, _ in entries):
+        return False
+    ends = [offset for offset, _ in entries[1:]] + [pack.end]
+    with memoryview(pack.data) as data:
+        for (offset, name), end in zip(entries, ends, strict=True):
+            writer.copy_raw(name, data[offset:end])
+    return True
+
+
+def _remove(packs: list[Pack]) -> None:
+    for pack in packs:
+        for path in (pack.index_path, pack.path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)

@@ -1,0 +1,117 @@
+"""The stamp of a place: which snapshot its directory holds, as far as anybody can know without looking.
+
+One small file in the side directory, replaced by rename. It names the directory by device and inode, so a stamp
+never speaks of another directory that took the place; and the boot in which it was written, because what was written
+before a power failure may be half on the disk. So it need not wait for the disk itself.
+"""
+
+import contextlib
+import enum
+import os
+import secrets
+from dataclasses import dataclass
+
+from chimage_core.errors import file_errors
+from chimage_core.rootfs.place import ImagePlace
+
+_FORMAT = "chimage-stamp 1"
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+class PlaceState(enum.Enum):
+    """What is known of a directory."""
+
+    CLEAN = "clean"
+    """It holds the commit."""
+    DIRTY = "dirty"
+    """It held the commit, and has been changed since, or is being changed."""
+    MERGING = "merging"
+    """As dirty: an overlay's changes are being merged into it."""
+    PLAIN = "plain"
+    """A complete image that no commit holds: made without the build cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What is known of a place."""
+
+    status: PlaceState
+    cache: str
+    """Which cache repository the commit is in."""
+    commit: str
+    """Hexadecimal; empty if the directory never held one."""
+    state: str
+    """State ID of the commit, hexadecimal."""
+    same_boot: bool = True
+    """Written since this machine was started."""
+
+
+def read(place: ImagePlace) -> Stamp | None:
+    """Return what is known of the directory now at the place, or None."""
+    try:
+        with open(_path(place), encoding="ascii") as file:
+            lines = file.read().splitlines()
+        status = os.lstat(place.root)
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    fields = dict(line.partition(" ")[::2] for line in lines[1:])
+    if lines[:1] != [_FORMAT] or fields.get("root") != _identity(status):
+        return None
+    try:
+        return Stamp(
+            PlaceState(fields["status"]), fields["cache"], fields["commit"], fields["state"], fields["boot"] == _boot()
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def write(place: ImagePlace, stamp: Stamp) -> int:
+    """Replace the stamp of a place, whose root directory exists. Return the file system's time (ns) meanwhile.
+
+    Raises FileError.
+    """
+    with file_errors("write image stamp", _path(place)):
+        text = (
+            f"{_FORMAT}\nstatus {stamp.status.value}\ncache {stamp.cache}\ncommit {stamp.commit}\nstate {stamp.state}\n"
+            f"root {_identity(os.lstat(place.root))}\nboot {_boot()}\n"
+        )
+        temporary = f"{_path(place)}.{secrets.token_hex(4)}"
+        descriptor = _open_new(temporary, place.side)
+        try:
+            os.write(descriptor, text.encode("ascii"))
+            now = os.fstat(descriptor).st_ctime_ns
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, _path(place))
+        return now
+
+
+def forget(place: ImagePlace) -> None:
+    """Remove the stamp of a place."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_path(place))
+
+
+def _path(place: ImagePlace) -> str:
+    return os.path.join(place.side, "stamp")
+
+
+def _open_new(path: str, directory: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        os.makedirs(directory, exist_ok=True)
+        return os.open(path, flags, 0o666)
+
+
+def _identity(status: os.stat_result) -> str:
+    return f"{status.st_dev} {status.st_ino}"
+
+
+def _boot() -> str:
+    try:
+        with open(_BOOT_ID, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return "unknown"
