@@ -160,9 +160,10 @@ def _transfer(kind: type[_T], tokens: Tokens, context: Context) -> _T:
 def _rsync(tokens: Tokens, context: Context) -> ast.Rsync:
     plus = None
     if tokens[0].type == "PLUS":
-        plus, tokens = tokens[0].text[1:], tokens[1:]
+        plus = tokens[0].text[1:]
         if plus not in ("l", "m", "u", "z"):
             raise LineError(tokens[0].start, f"unknown option +{plus}; expected one of: +l, +m, +u, +z")
+        tokens = tokens[1:]
     words = [token.text for token in tokens]
     for token in tokens:
         context.check(token.text, token.start)
@@ -276,9 +277,9 @@ def _healthcheck(tokens: Tokens, context: Context) -> ast.HealthCheck:
 def _onbuild(tokens: Tokens, context: Context, parse_trigger: Callable[[int], ast.Instruction]) -> ast.OnBuild:
     start = tokens[0].start
     source = context.line.text[start:]
-    keyword = source.split(maxsplit=1)[0].upper()
-    if keyword in _NO_TRIGGER:
-        raise LineError(start, f"{keyword} cannot be a trigger")
+    for keyword in _NO_TRIGGER:
+        if re.match(rf"{keyword}([ \t\r\v\f]|$)", source, re.IGNORECASE):
+            raise LineError(start, f"{keyword} cannot be a trigger")
     trigger = parse_trigger(start)
     if not (isinstance(trigger, ast.Run) and isinstance(trigger.command, ast.ShellCommand)):
         source = source.rstrip(substitute.BLANKS)

@@ -78,8 +78,8 @@ class _Parser:
             return self._parsed(line)
         except LineError as error:
             number, column = error.place or line.place(error.offset)
-            keyword = line.text.split(maxsplit=1)[0].upper()
-            message = f"{keyword}: {error.message}" if keyword in USAGE else error.message
+            keyword = _keyword(line.text)
+            message = f"{keyword.upper()}: {error.message}" if keyword.upper() in USAGE else error.message
             self.faults.append(self._source.fault(number, column, f"{line.place(0)[0]:3d} {message}"))
             return None
 
@@ -104,11 +104,11 @@ class _Parser:
             raise LineError(start + error.offset, error.message, place=error.place) from None
 
     def _context(self, line: LogicalLine) -> Context:
-        match = _KEYWORD.match(line.text)
-        assert match is not None, "a logical line is not blank"
-        keyword = match[0].upper()
-        if keyword not in USAGE:
-            raise LineError(0, _unknown_keyword(match[0]))
+        word = _keyword(line.text)
+        keyword = word.upper()
+        # Capitals of a few other letters are ASCII letters.
+        if keyword not in USAGE or not word.isascii():
+            raise LineError(0, _unknown_keyword(word))
         if keyword not in ("RUN", "ONBUILD"):
             # Only the shell form of RUN has always shown and keyed trailing blanks.
             line = replace(line, text=line.text.rstrip(substitute.BLANKS))
@@ -138,6 +138,12 @@ def _grammar(escape: str) -> "Lark":
     if escape != "\\":
         text = text.replace("\\\\", escape)
     return Lark(text, parser="lalr", lexer="contextual", maybe_placeholders=False)
+
+
+def _keyword(text: str) -> str:
+    match = _KEYWORD.match(text)
+    assert match is not None, "a logical line is not blank"
+    return match[0]
 
 
 def _decoded(text: str | bytes, path: str) -> str:

@@ -17,7 +17,7 @@ from chimage_core.dockerfile.patterns import Pattern
 BLANKS = " \t\r\v\f"
 """What separates words."""
 
-MAX_DEPTH = 100
+MAX_DEPTH = 25
 """How deep `${a:-${b:-…}}` may nest. Far beyond any use; it keeps hostile files from exhausting the stack."""
 
 _SPECIAL = "@*#?-$!0"
@@ -222,17 +222,18 @@ class _Scanner:
         if self._word[self._position : self._position + 1] != "{":
             name = self._name()
             return self._plain(name, start) if name else "$"
+        depth = self._depth
         self._depth += 1
         try:
-            value = self._braced(start)
+            return self._braced(start)
         except ExpansionProblem:
             # Only the outermost level gives up: if each did, each would read the rest again, 2^depth times in all.
-            if self._unset is not Unset.KEEP or self._depth > 1:
+            if self._unset is not Unset.KEEP or depth > 0:
                 raise
             self._position = start + 1
-            value = "$"
-        self._depth -= 1
-        return value
+            return "$"
+        finally:
+            self._depth = depth
 
     def _name(self) -> str:
         word, start = self._word, self._position
@@ -268,24 +269,21 @@ class _Scanner:
         modifier = self._modifier(name, start)
         if modifier == "}":
             return self._plain(name, start)
-        if modifier in ("/", "//"):
-            return self._replaced(name, modifier, start)
-        is_pattern = modifier[0] in "#%"
-        word = self._inner("}", start, raw_escapes=is_pattern)
         value = self._get(name)
-        if value is None and self._unset is Unset.KEEP:
-            return self._missing(name, start)
-        if is_pattern:
-            return self._trimmed(name, value, modifier, word, start)
+        if modifier[0] in "#%/":
+            return self._with_pattern(name, value, modifier, start)
         is_set = value is not None and (value != "" or modifier[0] != ":")
+        is_kept = value is None and self._unset is Unset.KEEP
+        word = self._inner("}", start, is_used=is_set is (modifier[-1] == "+") and not is_kept)
+        if is_kept:
+            return self._missing(name, start)
         if modifier[-1] == "+":
             return word if is_set else ""
-        if is_set:
-            assert value is not None
+        if value is not None and is_set:
             return value
         if modifier[-1] == "-" or self._check_only:
             return word
-        reason = word or ("is not allowed to be empty" if value == "" else "is not allowed to be unset")
+        reason = word or ("is not allowed to be unset" if value is None else "is not allowed to be empty")
         raise ExpansionProblem(self._word, start, f"{name}: {reason}")
 
     def _modifier(self, name: str, start: int) -> str:
@@ -301,29 +299,32 @@ class _Scanner:
                 return operator
         raise ExpansionProblem(self._word, start, f"unsupported modifier {rest[0]} in ${{{name}...}}")
 
-    def _inner(self, stop: str, start: int, *, raw_escapes: bool) -> str:
-        pieces = self.scan(stop, start=start, raw_escapes=raw_escapes)
-        return "".join(text for text, _ in pieces)
+    def _inner(self, stop: str, start: int, *, raw_escapes: bool = False, is_used: bool = True) -> str:
+        """Read a word inside `${...}`; one that is not used must be well formed, but its variables do not matter."""
+        if is_used:
+            return "".join(text for text, _ in self.scan(stop, start=start, raw_escapes=raw_escapes))
+        saved = self._unset, self._check_only, self._names
+        self._unset, self._check_only, self._names = Unset.EMPTY, True, {}
+        try:
+            self.scan(stop, start=start, raw_escapes=raw_escapes)
+        finally:
+            self._unset, self._check_only, self._names = saved
+        return ""
 
-    def _trimmed(self, name: str, value: str | None, modifier: str, word: str, start: int) -> str:
+    def _with_pattern(self, name: str, value: str | None, modifier: str, start: int) -> str:
+        is_used = value is not None or self._check_only
+        is_replacement = modifier[0] == "/"
+        word = self._inner("/" if is_replacement else "}", start, raw_escapes=True, is_used=is_used)
+        replacement = self._inner("}", start, raw_escapes=True, is_used=is_used) if is_replacement else ""
         pattern = self._pattern(word, start)
         if value is None:
             return self._missing(name, start)
-        longest = len(modifier) == 2
-        return (
-            pattern.without_prefix(value, longest=longest)
-            if modifier[0] == "#"
-            else pattern.without_suffix(value, longest=longest)
-        )
-
-    def _replaced(self, name: str, modifier: str, start: int) -> str:
-        word = self._inner("/", start, raw_escapes=True)
-        replacement = self._inner("}", start, raw_escapes=True)
-        pattern = self._pattern(word, start)
-        value = self._get(name)
-        if value is None:
-            return self._missing(name, start)
-        return pattern.replaced(value, replacement, everywhere=modifier == "//")
+        is_double = len(modifier) == 2
+        if is_replacement:
+            return pattern.replaced(value, replacement, everywhere=is_double)
+        if modifier[0] == "#":
+            return pattern.without_prefix(value, longest=is_double)
+        return pattern.without_suffix(value, longest=is_double)
 
     def _pattern(self, word: str, start: int) -> Pattern:
         try:
