@@ -24,7 +24,7 @@ failed=()
 packages=(
     busybox:busybox-static mmdebstrap:mmdebstrap fakechroot:fakechroot fakeroot:fakeroot ch-run:charliecloud-runtime
     ch-image:charliecloud-builders bwrap:bubblewrap rsync:rsync git:git zstd:zstd xz:xz-utils bzip2:bzip2
-    setfattr:attr setfacl:acl unshare:util-linux
+    setfattr:attr setfacl:acl unshare:util-linux strace:strace
 )
 
 main() {
@@ -76,7 +76,7 @@ suite() {       # suite RUNNER SELECTION: pytest on both of two cores
 }
 
 root_tests() {  # pytest's status 5 says that it selected no test: not a failure here
-    run_pytest env -m "$1" || [ $? = 5 ]
+    run_pytest as_myself -m "$1" || [ $? = 5 ]
 }
 
 run_pytest() {  # run_pytest RUNNER OPTION...: in a temporary directory that is gone afterwards, images and all
@@ -96,7 +96,7 @@ as_user() {     # run a command as the unprivileged user, in an environment of i
         HYPOTHESIS_STORAGE_DIRECTORY="$home/.cache/chimage-dev/hypothesis" "$@"
 }
 
-as_myself() {   # the same for the user who runs this
+as_myself() {   # the same as the user who runs this
     env PYTHONDONTWRITEBYTECODE=1 RUFF_NO_CACHE=true \
         HYPOTHESIS_STORAGE_DIRECTORY="${XDG_CACHE_HOME:-$HOME/.cache}/chimage-dev/hypothesis" "$@"
 }
