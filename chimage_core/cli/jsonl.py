@@ -24,7 +24,13 @@ class JsonLines:
     def __call__(self, event: Event) -> None:
         """Write one event."""
         fields = ((field.name, getattr(event, field.name)) for field in dataclasses.fields(event))
-        self._write({"type": _snake_case(type(event).__name__), **dict(_encoded(name, value) for name, value in fields)})
+        self._write(
+            {"type": _snake_case(type(event).__name__), **dict(_encoded(name, value) for name, value in fields)}
+        )
+
+    def document(self, document: dict[str, Any]) -> None:
+        """Write an object of another, documented shape."""
+        self._write(document)
 
     def result(self, document: dict[str, Any]) -> None:
         """Write the result of the command."""

@@ -60,7 +60,7 @@ def parser(program: str) -> argparse.ArgumentParser:
     return top
 
 
-def _common_options() -> argparse.ArgumentParser:
+def _common_options() -> _Parser:
     common = _Parser(add_help=False)
     group = common.add_argument_group("options of all subcommands (also before the subcommand)")
     group.add_argument("-a", "--arch", metavar="ARCH", help="architecture: yolo, host (default) or a name")
@@ -75,7 +75,10 @@ def _common_options() -> argparse.ArgumentParser:
     group.add_argument("--debug", action="store_true", help="add a stack trace to errors")
     group.add_argument("--json", action="store_true", help="print events and results as JSON lines on stdout")
     group.add_argument(
-        "--lock-timeout", metavar="SECONDS", type=_seconds, help="wait this long for a lock (default: no limit; 0: fail)"
+        "--lock-timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        help="wait this long for a lock (default: no limit; 0: fail)",
     )
     group.add_argument("--no-lock", action="store_true", help="don’t lock anything (risks corruption)")
     group.add_argument("--no-tui", action="store_true", help="never open the app")

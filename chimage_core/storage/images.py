@@ -105,10 +105,8 @@ class Images:
         return place
 
     def discard_work(self, name: str) -> None:
-        """Delete what is at the workplace, and the notes beside it, which were about it. Raises FileError."""
-        place = self._layout.workplace(name)
-        remove_aside(place.side, self._layout.trash)
-        remove_aside(place.root, self._layout.trash)
+        """Delete what is at the workplace. The notes stay: they may be about the finished image. Raises FileError."""
+        remove_aside(self._layout.workplace(name).root, self._layout.trash)
 
     def delete(self, name: str) -> None:
         """Delete an image, finished or not, with all that belongs to it. Raises ImageNotFound, FileError."""

@@ -4,6 +4,7 @@ A Forcer turns the command of a RUN into the one that is really executed. Modes:
 privilege pretend success) and `none`. `fakeroot` has no implementation yet and is refused.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +34,14 @@ class Forcer(Protocol):
     @property
     def emulation(self) -> Emulation:
         """What the runner has to do."""
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Files to show in the container while a command runs: absolute path → content."""
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """Environment variables of every command, unless the image sets them."""
 
     def wrap(self, argv: tuple[str, ...], rootfs: str) -> ForcedCommand:
         """Return the command to execute in the image at `rootfs`."""

@@ -39,4 +39,4 @@ DEFAULT_HOOKS = (CommandHook("apt", _APT_SANDBOX_OFF), CommandHook("apt-get", _A
 """Used unless `--force-cmd` is given, which replaces them."""
 
 APT_CONFIG = 'APT::Sandbox::User "root";\n'
-"""The same for apt called inside scripts, where no hook can see it: content of the file that $APT_CONFIG names."""
+"""The same as a configuration file of apt(8)."""

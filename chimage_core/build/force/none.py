@@ -1,5 +1,7 @@
 """`--force=none`: system calls that need privilege fail, as they do for any unprivileged process."""
 
+from collections.abc import Mapping
+
 from chimage_core.build.force import ForcedCommand
 from chimage_core.runner.protocol import Emulation
 
@@ -10,6 +12,8 @@ class NoForcer:
     mode = "none"
     suffix = "N"
     emulation = Emulation.NONE
+    files: Mapping[str, str] = {}
+    variables: Mapping[str, str] = {}
 
     def wrap(self, argv: tuple[str, ...], rootfs: str) -> ForcedCommand:
         """Return `argv` itself."""

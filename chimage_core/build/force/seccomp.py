@@ -6,9 +6,10 @@ last part of a path or as an argument. (What it does not do is match within a pa
 
 import re
 import shlex
+from collections.abc import Mapping
 
 from chimage_core.build.force import ForcedCommand
-from chimage_core.build.force.defaults import CommandHook
+from chimage_core.build.force.defaults import APT_CONFIG, CommandHook
 from chimage_core.runner.protocol import Emulation
 
 _BEFORE = r"(?<![^\s;&|(){}`\"'/=])"
@@ -21,6 +22,9 @@ class SeccompForcer:
     mode = "seccomp"
     suffix = "S"
     emulation = Emulation.SECCOMP
+    # For apt called inside scripts, where no hook can see it.
+    files: Mapping[str, str] = {"/ch/apt.conf": APT_CONFIG}
+    variables: Mapping[str, str] = {"APT_CONFIG": "/ch/apt.conf"}
 
     def __init__(self, hooks: tuple[CommandHook, ...]) -> None:
         self._hooks = tuple((hook, re.compile(_BEFORE + re.escape(hook.command) + _AFTER)) for hook in hooks)
@@ -42,6 +46,7 @@ class SeccompForcer:
 
     def _in_text(self, text: str) -> str:
         for hook, pattern in self._hooks:
-            # A function as replacement, so that backslashes in arguments stay what they are.
-            text = pattern.sub(lambda match, hook=hook: f"{match.group()} {shlex.join(hook.arguments)}", text)
+            added = " " + shlex.join(hook.arguments)
+            # Backslashes in a replacement would be read as references to groups.
+            text = pattern.sub(r"\g<0>" + added.replace("\\", r"\\"), text)
         return text

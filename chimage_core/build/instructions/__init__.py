@@ -1,1 +1,34 @@
-"""One module per kind of instruction: `resolve(instruction, scope) -> Step`."""
+"""One module per kind of instruction: `resolve(instruction, scope) -> Step`.
+
+Resolving is pure but for looking at the metadata of COPY's sources. What an instruction does to a root file system is
+its step's effect.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from chimage_core.build.instructions import arg, copy, env, label, run, shell, unsupported, workdir
+from chimage_core.build.scope import Scope
+from chimage_core.build.step import Step
+from chimage_core.dockerfile import ast
+
+_RESOLVERS: dict[type[ast.Instruction], Callable[[Any, Scope], Step]] = {
+    ast.Arg: arg.resolve,
+    ast.Copy: copy.resolve,
+    ast.Env: env.resolve,
+    ast.Label: label.resolve,
+    ast.Run: run.resolve,
+    ast.Shell: shell.resolve,
+    ast.Workdir: workdir.resolve,
+}
+
+
+def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
+    """Return what any instruction but FROM means in this scope. Raises DockerfileError, BuildError."""
+    step = _RESOLVERS.get(type(instruction), unsupported.resolve)(instruction, scope)
+    if step.key is None:
+        return step
+    # No time of creation: a configuration must not differ between two builds of the same.
+    entry = {"created_by": f"{step.name} {step.text}"}
+    return replace(step, config=replace(step.config, history=(*step.config.history, entry)))

@@ -79,12 +79,18 @@ def test_taken_image_is_back_at_its_workplace(images: Images) -> None:
     assert images.names() == ("foo+1",)
 
 
-def test_image_is_not_taken_if_it_is_missing_or_its_workplace_is_not_free(images: Images) -> None:
-    assert not images.take("foo+1")
-    publish(images, "foo+1", "finished")
+def test_missing_image_cannot_be_taken(images: Images) -> None:
     make(images, "foo+1", "being made")
     assert not images.take("foo+1")
-    assert (Path(images.published("foo+1").root) / "content").read_text() == "finished"
+    assert (Path(images.workplace("foo+1").root) / "content").read_text() == "being made"
+
+
+def test_taken_image_replaces_what_was_at_its_workplace(images: Images) -> None:
+    """What a killed build left there is of no use."""
+    publish(images, "foo+1", "finished")
+    make(images, "foo+1", "left behind")
+    assert images.take("foo+1")
+    assert (Path(images.workplace("foo+1").root) / "content").read_text() == "finished"
 
 
 def test_image_whose_root_may_not_be_written_can_be_published_replaced_taken_and_deleted(images: Images) -> None:
@@ -100,11 +106,14 @@ def test_image_whose_root_may_not_be_written_can_be_published_replaced_taken_and
     assert images.names() == ()
 
 
-def test_discarded_work_is_gone_with_its_notes(images: Images, layout: Layout) -> None:
+def test_discarded_work_is_gone_but_the_notes_of_the_finished_image_stay(images: Images, layout: Layout) -> None:
+    publish(images, "foo+1", "finished")
     make(images, "foo+1")
+    notes = os.listdir(layout.sides)
     images.discard_work("foo+1")
     images.discard_work("foo+1")
-    assert os.listdir(layout.works) == os.listdir(layout.sides) == os.listdir(layout.trash) == []
+    assert os.listdir(layout.works) == os.listdir(layout.trash) == []
+    assert os.listdir(layout.sides) == notes
 
 
 def test_latest_image_is_also_found_without_its_tag(images: Images, layout: Layout) -> None:

@@ -1,0 +1,208 @@
+"""The loop: look up, restore, apply, commit.
+
+One Builder makes the image of one stage. While instructions hit, nothing but state IDs moves. At the first miss the
+snapshot before it is restored into the work place, and from then on the work place is what the next instruction sees.
+The image keeps its place in the storage directory, untouched or whole, until the stage is finished.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from chimage_core.build.step import Step, Tools
+from chimage_core.cache.protocol import Cache, Snapshot, StepRecord
+from chimage_core.cache.state import StateID
+from chimage_core.events import Sink, Warned
+from chimage_core.events.build import ImageCopied, OutputChunk, StepFinished, StepResolved
+from chimage_core.image.config import ImageConfig
+from chimage_core.rootfs import skeleton
+from chimage_core.rootfs.changes import AnythingChanged, PathsChanged
+from chimage_core.runner.protocol import OutputChunks
+from chimage_core.storage.images import Images
+
+
+SCRATCH_STATE = StateID.root(b"scratch")
+"""The state of an image without files but those that every image has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the instructions."""
+
+    hits: int = 0
+    misses: int = 0
+    modified: int = 0
+    """RUNs changed by root emulation."""
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.hits + other.hits, self.misses + other.misses, self.modified + other.modified)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where a stage is built and what with."""
+
+    name: str
+    """The stage's image name in file form."""
+    reference: str
+    stage: int
+    images: Images
+    cache: Cache
+    tools: Tools
+    emit: Sink
+    clock: Callable[[], float]
+    """Seconds, monotonic."""
+    is_dry_run: bool
+    """Look up and announce, but carry nothing out."""
+    captures_output: bool
+    """Send what commands print as events."""
+
+
+class Builder:
+    """Makes one stage's image. Use as a context manager: leaving it by an error leaves the image as it was before."""
+
+    def __init__(self, site: Site, base: Snapshot | None, state: StateID, config: ImageConfig) -> None:
+        """Start from `base`, whose state and configuration are given; None: from nothing (or it is a dry run)."""
+        self._site = site
+        self._place = site.images.workplace(site.name)
+        self._snapshot = base
+        self._state = state
+        self._is_current = False
+        self._previous: Snapshot | None = None
+        self._base_config = config
+        self.config = config
+        self.counts = Counts()
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """What the last step made; None before the first step of an image from nothing, and in a dry run."""
+        return self._snapshot
+
+    @property
+    def state(self) -> StateID:
+        """The state after the last step."""
+        return self._state
+
+    def __enter__(self) -> "Builder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None and self._is_current:
+            self._undo()
+
+    def step(self, number: int, step: Step, *, base_is_known: bool = True) -> None:
+        """Look one step up, or carry it out. A step without a key is only announced (FROM as a hit, if `base_is_known`)."""
+        site = self._site
+        for text in step.warnings:
+            site.emit(Warned(text=text))
+        if step.key is not None:
+            self._state = self._state.child(step.key)
+        hit = site.cache.find(self._state) if step.key is not None and not self._is_current else None
+        self._announce(number, step, hit is not None, base_is_known)
+        self.config = step.config
+        if step.key is None:
+            return
+        counted = Counts(hits=1) if hit else Counts(misses=1)
+        self.counts += replace(counted, modified=int(step.is_modified))
+        if hit is not None:
+            self._snapshot = hit
+        elif not site.is_dry_run:
+            began = site.clock()
+            self._carry_out(number, step)
+            site.emit(StepFinished(step=number, seconds=site.clock() - began))
+
+    def finish(self, *, unpack: bool) -> Snapshot:
+        """Give the image its name and return its snapshot. With `unpack` its directory is there afterwards."""
+        site = self._site
+        if self._snapshot is None:
+            self._make_current()
+        snapshot = self._snapshot
+        assert snapshot is not None
+        if unpack and not self._is_current and site.cache.held(site.images.published(site.name)) != snapshot:
+            self._make_current()
+        # The head first: should we die between the two, the next command completes what the head promises.
+        site.cache.publish(site.name, snapshot)
+        if self._is_current:
+            site.images.publish(site.name)
+            self._is_current = False
+        return snapshot
+
+    def _announce(self, number: int, step: Step, is_hit: bool, base_is_known: bool) -> None:
+        outcome: Literal["hit", "miss", "none"]
+        if step.key is not None:
+            outcome = "hit" if is_hit else "miss"
+        elif step.name == "FROM":
+            outcome = "hit" if base_is_known else "miss"
+        else:
+            outcome = "none"
+        self._site.emit(
+            StepResolved(
+                step=number,
+                line=step.instruction.range.line,
+                stage=self._site.stage,
+                name=step.name,
+                text=step.text,
+                outcome=outcome,
+                state=self._state.hex if outcome != "none" else None,
+            )
+        )
+
+    def _carry_out(self, number: int, step: Step) -> None:
+        site = self._site
+        tools = replace(site.tools, output=self._output(number)) if site.captures_output else site.tools
+        tools.cancel.check()
+        if not self._is_current:
+            self._make_current()
+        changes = step.effect.apply(self._place, tools) if step.effect else PathsChanged(())
+        record = StepRecord(
+            parent=self._snapshot,
+            state=self._state,
+            text=f"{step.name} {step.text}",
+            config=step.config,
+            changes=changes,
+        )
+        self._snapshot = site.cache.commit(self._place, record)
+
+    def _output(self, number: int) -> OutputChunks:
+        def send(stream: Literal["stdout", "stderr"], data: bytes) -> None:
+            self._site.emit(OutputChunk(step=number, stream=stream, data=data))
+
+        return send
+
+    def _make_current(self) -> None:
+        """Bring the work place to the present snapshot, from what is nearest."""
+        cache, images, name = self._site.cache, self._site.images, self._site.name
+        previous = cache.held(images.published(name))
+        # Only what differs has to be changed if the present image becomes the new one.
+        if cache.held(self._place) is None and previous is not None and images.take(name):
+            self._previous = previous
+        self._is_current = True
+        if self._snapshot is None:
+            self._snapshot = self._from_nothing()
+        elif cache.held(self._place) != self._snapshot:
+            self._site.emit(ImageCopied(reference=self._site.reference))
+            cache.restore(self._snapshot, self._place)
+
+    def _from_nothing(self) -> Snapshot:
+        cache, place = self._site.cache, self._place
+        known = cache.find(SCRATCH_STATE)
+        if known is not None:
+            cache.restore(known, place)
+            return known
+        self._site.images.discard_work(place.name)
+        os.mkdir(place.root)
+        skeleton.ensure(place.root)
+        record = StepRecord(
+            parent=None, state=SCRATCH_STATE, text="FROM scratch", config=self._base_config, changes=AnythingChanged()
+        )
+        return cache.commit(place, record)
+
+    def _undo(self) -> None:
+        cache, images, name = self._site.cache, self._site.images, self._site.name
+        if self._previous is not None:
+            cache.restore(self._previous, self._place)
+            images.publish(name)
+        elif cache.held(self._place) is None:
+            images.discard_work(name)
+        # Else the work place holds the last good step: it stays, hidden, and the next try goes on from there at once.

@@ -1,0 +1,52 @@
+"""ARG: declare build arguments.
+
+A value comes from `--build-arg`, else from the default, else from the same ARG before the first FROM, else there is none.
+Defining an argument is a miss when its value changed, whether or not it is used (manual, "Variable substitution"), except
+for those that the host passes in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from chimage_core.build.keys import key
+from chimage_core.build.scope import Expander, Scope
+from chimage_core.build.step import Step
+from chimage_core.dockerfile.ast import Arg
+from chimage_core.settings import PASSED_VARIABLES
+
+
+def resolve(instruction: Arg, scope: Scope) -> Step:
+    """Return the step of an ARG inside a stage."""
+    expander = scope.expander(instruction)
+    values = values_of(instruction, scope, expander)
+    known = {name: value for name, value in values.items() if value is not None}
+    counted = [(name, value) for name, value in values.items() if name not in PASSED_VARIABLES]
+    return Step(
+        instruction=instruction,
+        name="ARG",
+        text=announced(values),
+        key=key("ARG", counted) if counted else None,
+        config=replace(scope.config, args={**scope.config.args, **known}),
+        warnings=expander.warnings,
+    )
+
+
+def values_of(instruction: Arg, scope: Scope, expander: Expander) -> dict[str, str | None]:
+    """Return names and values of an ARG; None: no value. All see the variables before the instruction."""
+    return {name: _value(name, default, scope, expander) for name, default in instruction.args}
+
+
+def announced(values: Mapping[str, str | None]) -> str:
+    """Return how arguments are shown."""
+    return " ".join(name if value is None else f"{name}='{value}'" for name, value in values.items())
+
+
+def _value(name: str, default: str | None, scope: Scope, expander: Expander) -> str | None:
+    given = scope.inputs.build_args.get(name)
+    if given is not None:
+        return expander.expand(given)
+    if name in scope.inputs.passed_in:
+        return scope.inputs.passed_in[name]
+    if default is not None:
+        return expander.expand(default)
+    return scope.config.args.get(name)

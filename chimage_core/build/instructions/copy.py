@@ -1,0 +1,118 @@
+"""COPY: files from the context, or from an earlier stage, into the image.
+
+Semantics are those of Docker's legacy builder: of a directory, the contents are copied; the destination is a directory if
+it ends in a slash, or there are several sources, or the source is a directory; symlinks named as source or destination are
+followed, deeper ones are copied. Source: ch-image manual, "COPY".
+"""
+
+import os
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chimage_core.build.context import Source, SourceTree, fingerprint
+from chimage_core.build.keys import key
+from chimage_core.build.scope import Scope
+from chimage_core.build.step import Step, Tools
+from chimage_core.dockerfile.ast import Copy
+from chimage_core.errors import ContextError, StageError
+from chimage_core.fs.copy import copy_file, copy_tree
+from chimage_core.fs.paths import resolve_in_root
+from chimage_core.fs.remove import remove_tree
+from chimage_core.rootfs.changes import Changes, PathsChanged
+from chimage_core.rootfs.directories import make_directories
+from chimage_core.rootfs.place import ImagePlace
+
+_SUPPORTED_OPTIONS = ("from", "chown")
+
+
+def resolve(instruction: Copy, scope: Scope) -> Step:
+    """Return the step of a COPY. Sources in the context are looked at, by metadata only."""
+    for option in instruction.options:
+        if option not in _SUPPORTED_OPTIONS:
+            raise scope.problem(instruction, f"--{option} is not yet supported")
+    if instruction.heredocs:
+        raise scope.problem(instruction, "here-documents are not yet supported")
+    expander = scope.expander(instruction)
+    patterns = [expander.expand(word) for word in instruction.sources]
+    dest = expander.expand(instruction.dest)
+    if not dest:
+        raise scope.problem(instruction, "the destination is empty after substitution")
+    # The slash at the end says "a directory", and joining would lose it.
+    target = posixpath.join("/", scope.config.workdir, dest)
+    warnings = list(expander.warnings)
+    if instruction.chown is not None:
+        warnings.append("not supported, ignored: COPY --chown (there is only one user in an unprivileged build)")
+    if instruction.from_ is not None:
+        origin = expander.expand(instruction.from_)
+        stage = scope.stages.get(origin.lower())
+        if stage is None:
+            raise StageError(
+                str(scope.problem(instruction, f"--from={origin}: no such earlier stage")),
+                hint="only earlier stages can be copied from, by number (from 0) or by name",
+            )
+        find, identity = _in_stage(stage.tree, patterns), stage.state.hex
+    else:
+        if scope.inputs.context is None:
+            raise ContextError(str(scope.problem(instruction, "no context")), hint="the context was given as “-”")
+        sources = _found(scope.inputs.context, patterns)
+        find, identity = (lambda: sources), fingerprint(sources, with_xattrs=scope.inputs.with_xattrs).hex()
+    return Step(
+        instruction=instruction,
+        name="COPY",
+        text=f"{patterns!r} -> {dest!r}",
+        key=key("COPY", identity, patterns, target),
+        config=scope.config,
+        effect=CopyFiles(find, target),
+        warnings=tuple(warnings),
+    )
+
+
+def _found(tree: SourceTree, patterns: list[str]) -> list[Source]:
+    return [source for pattern in patterns for source in tree.find(pattern)]
+
+
+def _in_stage(tree: Callable[[], SourceTree], patterns: list[str]) -> Callable[[], list[Source]]:
+    return lambda: _found(tree(), patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFiles:
+    """Copy sources to a path in the image."""
+
+    find: Callable[[], list[Source]]
+    target: str
+    """Absolute path in the image; ends in a slash if it must be a directory."""
+
+    def apply(self, place: ImagePlace, tools: Tools) -> Changes:
+        """Return what was copied to."""
+        sources = self.find()
+        tools.opening(place)
+        existing = resolve_in_root(place.root, self.target)
+        wants_directory = self.target.endswith("/") or len(sources) > 1 or os.path.isdir(sources[0].path)
+        if wants_directory or os.path.isdir(existing):
+            directory, made = make_directories(place.root, self.target)
+            changed = [path for source in sources for path in _copy_into(source, directory, place.root, tools)]
+        else:
+            _, made = make_directories(place.root, posixpath.dirname(self.target))
+            changed = [_copy_file(sources[0].path, existing, place.root, tools)]
+        return PathsChanged((*changed, made) if made else tuple(changed))
+
+
+def _copy_into(source: Source, directory: str, root: str, tools: Tools) -> list[str]:
+    """Copy one source into a directory, and return the paths that changed, relative to the root."""
+    if not os.path.isdir(source.path):
+        name = os.path.basename(source.name)
+        return [_copy_file(source.path, f"{directory}/{name}", root, tools)]
+    names = os.listdir(source.path)
+    copy_tree(source.path, directory, xattrs=tools.with_xattrs, cancel=tools.cancel, merge=True, skip_devices=False)
+    return [os.path.relpath(f"{directory}/{name}", root) for name in names]
+
+
+def _copy_file(source: str, target: str, root: str, tools: Tools) -> str:
+    name = os.path.relpath(target, root)
+    if os.path.isdir(target) and not os.path.islink(target):
+        raise ContextError(f"can't COPY: a directory of the image is in the way: /{name}")
+    remove_tree(target)  # Replaced, never written into: it may share its inode with another name.
+    copy_file(source, target, xattrs=tools.with_xattrs, cancel=tools.cancel)
+    return name

@@ -1,0 +1,61 @@
+"""FROM: what a stage starts from.
+
+Arguments before the first FROM, and those of `FROM --arg`, are visible in the whole file (manual, "ARG"). So they are part
+of each stage's configuration, and a stage that gets other values than its base was built with starts in a state of its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from chimage_core.build.keys import key
+from chimage_core.build.scope import Scope
+from chimage_core.build.step import Step
+from chimage_core.dockerfile.ast import From
+from chimage_core.image.config import ImageConfig
+from chimage_core.settings import PASSED_VARIABLES
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a FROM names, with variables replaced."""
+
+    text: str
+    """`scratch`, the name of an earlier stage, or an image reference."""
+    args: Mapping[str, str]
+    """Global arguments as this stage sees them."""
+
+
+def origin(instruction: From, scope: Scope) -> Origin:
+    """Return what to start from; `scope.config.args` holds the global arguments so far.
+
+    Raises InstructionProblem for an undefined variable: guessing a base image would be worse.
+    """
+    if instruction.platform is not None:
+        raise scope.problem(instruction, "--platform is not yet supported")
+    expander = scope.expander(instruction)
+    added = {name: scope.inputs.build_args.get(name, value) for name, value in instruction.args}
+    args = {**scope.config.args, **{name: expander.expand(value) for name, value in added.items()}}
+    inner = replace(scope, config=replace(scope.config, args=args))
+    expander = inner.expander(instruction)
+    text = expander.expand(instruction.image)
+    if expander.unset:
+        raise scope.problem(instruction, f"image reference contains an undefined variable: ${expander.unset[0]}")
+    return Origin(text, args)
+
+
+def resolve(instruction: From, start: Origin, base: ImageConfig, *, base_is_stage: bool) -> Step:
+    """Return the step of a FROM on top of a base whose configuration is `base`.
+
+    An earlier stage hands on its own arguments, which may shadow global ones; an image's are shadowed by global ones.
+    """
+    args = {**start.args, **base.args} if base_is_stage else {**base.args, **start.args}
+    alias = f" AS {instruction.alias}" if instruction.alias else ""
+    changed = {name: value for name, value in args.items() if base.args.get(name) != value}
+    counted = sorted((name, value) for name, value in changed.items() if name not in PASSED_VARIABLES)
+    return Step(
+        instruction=instruction,
+        name="FROM",
+        text=f"{start.text}{alias}",
+        key=key("FROM", counted) if counted else None,
+        config=replace(base, args=args),
+    )

@@ -1,0 +1,160 @@
+"""RUN: execute a command in the image.
+
+The shell form is given to the shell as it stands: the shell expands variables, from its environment. The exec form has its
+set variables replaced. Changes go to an overlay where the kernel allows it: what the command changed is then known
+exactly, and a command that fails has changed nothing.
+"""
+
+import contextlib
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from chimage_core.build.keys import key
+from chimage_core.build.scope import Expander, Scope
+from chimage_core.build.step import Step, Tools
+from chimage_core.dockerfile.ast import ExecCommand, Run, ShellCommand
+from chimage_core.errors import RunFailed
+from chimage_core.fs.atomic import temporary_directory, write_file
+from chimage_core.fs.paths import resolve_in_root
+from chimage_core.fs.remove import remove_tree
+from chimage_core.rootfs.changes import AnythingChanged, Changes, UpperChanged
+from chimage_core.rootfs.directories import make_directories
+from chimage_core.rootfs.overlay import discard, prepare
+from chimage_core.rootfs.place import ImagePlace
+from chimage_core.runner.protocol import Bind, Overlay, RunRequest, RunResult
+
+SCRIPT_TARGET = "/ch/heredoc"
+"""Where a here-document that is a program of its own (`#!`) appears while it runs."""
+
+
+def resolve(instruction: Run, scope: Scope) -> Step:
+    """Return the step of a RUN."""
+    for option in instruction.options:
+        raise scope.problem(instruction, f"--{option} is not yet supported")
+    forcer = scope.inputs.forcer
+    expander = scope.expander(instruction)
+    argv, script = _command(instruction, scope, expander)
+    name = f"RUN.{forcer.suffix}"
+    command = instruction.command
+    return Step(
+        instruction=instruction,
+        name=name,
+        text=instruction.text if isinstance(command, ShellCommand) else json.dumps(argv, ensure_ascii=False),
+        key=key(name, argv, script),
+        config=scope.config,
+        effect=Execute(
+            argv=argv,
+            script=script,
+            env=scope.environment(),
+            workdir=scope.config.workdir,
+            label=f"{scope.inputs.path}:{instruction.range.line}: {name} {instruction.text}",
+        ),
+        is_modified=forcer.wrap(argv, "").is_modified,
+        warnings=expander.warnings,
+    )
+
+
+def _command(instruction: Run, scope: Scope, expander: Expander) -> tuple[tuple[str, ...], str | None]:
+    """Return what to execute, and the text of the program if it is in the Dockerfile."""
+    command = instruction.command
+    if isinstance(command, ExecCommand):
+        if not command.argv:
+            raise scope.problem(instruction, "the list is empty")
+        return tuple(expander.expand_variables(word) for word in command.argv), None
+    if command.lone_heredoc and command.script.startswith("#!"):
+        return (SCRIPT_TARGET,), command.script
+    return (*scope.config.shell, command.script), None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execute:
+    """Run one command."""
+
+    argv: tuple[str, ...]
+    script: str | None
+    env: Mapping[str, str]
+    workdir: str
+    label: str
+    """File, line and instruction, for the error."""
+
+    def apply(self, place: ImagePlace, tools: Tools) -> Changes:
+        """Return the overlay with the changes, or that anything may have changed. Raises RunFailed."""
+        remove_tree(_failed(place))
+        overlay = self._overlay(place, tools)
+        forcer = tools.forcer
+        argv = forcer.wrap(self.argv, place.root).argv
+        files = {**forcer.files, SCRIPT_TARGET: self.script} if self.script else forcer.files
+        with _shown(files, place) as shown, contextlib.ExitStack() as keep:
+            if overlay is not None:
+                keep.callback(discard, overlay.upper, overlay.work)
+            request = RunRequest(
+                rootfs=place.root,
+                argv=argv,
+                env={**forcer.variables, **self.env},
+                workdir=self.workdir,
+                binds=(*tools.binds, *shown),
+                emulation=forcer.emulation,
+                overlay=overlay,
+                output=tools.output,
+            )
+            result = tools.runner().run(request, tools.cancel)
+            if result.status == 0:
+                keep.pop_all()
+                return UpperChanged(overlay.upper, overlay.work) if overlay else AnythingChanged()
+            if overlay is not None:
+                os.rename(overlay.upper, _failed(place))
+        raise RunFailed(_why(result, self.label), hint=_hint(result.status, argv, tools))
+
+    def _overlay(self, place: ImagePlace, tools: Tools) -> Overlay | None:
+        """Prepare an overlay, or the root file system itself where there can be none."""
+        has_workdir = os.path.isdir(resolve_in_root(place.root, self.workdir))
+        if has_workdir and tools.can_overlay():
+            prepare(place.root, _upper(place), _work(place))
+            return Overlay(_upper(place), _work(place))
+        tools.opening(place)
+        make_directories(place.root, self.workdir)
+        return None
+
+
+@contextlib.contextmanager
+def _shown(files: Mapping[str, str], place: ImagePlace) -> Iterator[tuple[Bind, ...]]:
+    """Write files beside the image, for as long as a command runs, to be bound into it."""
+    with temporary_directory(place.side) as directory:
+        binds = [Bind(f"{directory}/{number}", target) for number, target in enumerate(files)]
+        for bind in binds:
+            write_file(bind.source, files[bind.target].encode(), mode=0o755, sync=False)
+        yield tuple(binds)
+
+
+def _upper(place: ImagePlace) -> str:
+    return f"{place.side}/upper"
+
+
+def _work(place: ImagePlace) -> str:
+    return f"{place.side}/work"
+
+
+def _failed(place: ImagePlace) -> str:
+    """What a RUN that failed had changed: kept for a look until the next RUN here."""
+    return f"{place.side}/failed"
+
+
+def _why(result: RunResult, label: str) -> str:
+    problem = f": {result.problem}" if result.problem else ""
+    return f"build failed: RUN command exited with {result.status}{problem}\n  {label}"
+
+
+def _hint(status: int, argv: tuple[str, ...], tools: Tools) -> str | None:
+    program = shlex.quote(argv[0])
+    if status == 127:
+        return f"127 mostly means that a command was not found in the image (or the shell itself: {program})"
+    if status == 126:
+        return "126 mostly means that a file is not executable, or made for another architecture"
+    if status > 128:
+        return f"the command was ended by signal {status - 128}"
+    if tools.forcer.mode == "none":
+        return "if it failed for lack of privilege, try --force=seccomp"
+    return None

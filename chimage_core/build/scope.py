@@ -1,0 +1,124 @@
+"""What an instruction may see while it is resolved: configuration, arguments, context, finished stages.
+
+Variables, strongest first: ENV of the image; ARG; what the host passes in (proxies, SSH_AUTH_SOCK, USER); what is always
+defined (PATH, TAR_OPTIONS). Source: ch-image manual, "Variable substitution".
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from chimage_core.build.context import SourceTree
+from chimage_core.build.force import Forcer
+from chimage_core.cache.state import StateID
+from chimage_core.dockerfile import substitute
+from chimage_core.dockerfile.ast import Instruction
+from chimage_core.dockerfile.errors import ExpansionProblem, InstructionProblem
+from chimage_core.dockerfile.substitute import Unset
+from chimage_core.image.config import ImageConfig
+
+PREDEFINED: Mapping[str, str] = {
+    "PATH": "/ch/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "TAR_OPTIONS": "--no-same-owner",
+}
+"""Defined in every build, whatever the host's values are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What stays the same during a build."""
+
+    path: str
+    """The Dockerfile's, for messages."""
+    escape: str
+    build_args: Mapping[str, str]
+    passed_in: Mapping[str, str]
+    """Variables of the host that every build sees, and that never cause a miss."""
+    context: SourceTree | None
+    forcer: Forcer
+    with_xattrs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedStage:
+    """An earlier stage, as COPY --from sees it."""
+
+    state: StateID
+    tree: Callable[[], SourceTree]
+    """Its files; unpacks them if they are not there yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What one instruction sees."""
+
+    inputs: Inputs
+    config: ImageConfig
+    """After the instructions before."""
+    stages: Mapping[str, FinishedStage] = field(default_factory=dict)
+    """By number and by name."""
+
+    def lookup(self, name: str) -> str | None:
+        """Return the value of a variable; None if it is not set."""
+        for values in (self.config.env, self.config.args, self.inputs.passed_in, PREDEFINED):
+            if name in values:
+                return values[name]
+        return None
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of RUN."""
+        return {**PREDEFINED, **self.inputs.passed_in, **self.config.args, **self.config.env}
+
+    def expander(self, instruction: Instruction) -> "Expander":
+        """Return what expands the words of one instruction."""
+        return Expander(self, instruction)
+
+    def problem(self, instruction: Instruction, message: str, *, hint: str | None = None) -> InstructionProblem:
+        """Return an error about an instruction, to be raised."""
+        return InstructionProblem(self.inputs.path, instruction.range, f"{instruction.name}: {message}", hint=hint)
+
+
+class Expander:
+    """Expands the words of one instruction and remembers what to warn of."""
+
+    def __init__(self, scope: Scope, instruction: Instruction) -> None:
+        self._scope = scope
+        self._instruction = instruction
+        self._unset: dict[str, None] = {}
+
+    @property
+    def unset(self) -> tuple[str, ...]:
+        """Names of variables that were not set, in order."""
+        return tuple(self._unset)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One text for each variable that was not set."""
+        return tuple(map(self._warning, self._unset))
+
+    def expand(self, word: str, *, unset: Unset = Unset.EMPTY) -> str:
+        """Return a word with its variables replaced, quotes and escapes removed. Raises InstructionProblem."""
+        return self._expanded(substitute.expand, word, unset)
+
+    def expand_variables(self, text: str) -> str:
+        """Return text with its set variables replaced; everything else stays. Raises InstructionProblem."""
+        return self._expanded(substitute.expand_text, text, Unset.KEEP)
+
+    def _expanded(self, function: Callable[..., substitute.Expanded], word: str, unset: Unset) -> str:
+        scope, instruction = self._scope, self._instruction
+        try:
+            expanded = function(word, scope.lookup, escape=scope.inputs.escape, unset=unset)
+        except ExpansionProblem as problem:
+            raise scope.problem(instruction, problem.message) from None
+        if unset is Unset.EMPTY:
+            self._unset.update(dict.fromkeys(expanded.unset))
+        return expanded.value
+
+    def _warning(self, name: str) -> str:
+        scope, instruction = self._scope, self._instruction
+        known = {*scope.config.env, *scope.config.args, *scope.inputs.passed_in, *PREDEFINED}
+        import difflib
+
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean ${near[0]}?" if near else ""
+        place = f"{scope.inputs.path}:{instruction.range.line}"
+        return f"{place}: {instruction.name}: variable is not set, empty text used: ${name}{hint}"

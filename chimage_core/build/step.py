@@ -1,0 +1,58 @@
+"""A step: an instruction with everything substituted, and what it does to a root file system."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from chimage_core.build.force import Forcer
+from chimage_core.cancel import CancelToken
+from chimage_core.dockerfile.ast import Instruction
+from chimage_core.image.config import ImageConfig
+from chimage_core.rootfs.changes import Changes
+from chimage_core.rootfs.place import ImagePlace
+from chimage_core.runner.protocol import Bind, OutputChunks, Runner
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What effects work with."""
+
+    runner: Callable[[], Runner]
+    """Started at the first RUN only, because finding out what works here takes time."""
+    can_overlay: Callable[[], bool]
+    forcer: Forcer
+    binds: tuple[Bind, ...]
+    """Of `--bind`, and what root emulation needs."""
+    opening: Callable[[ImagePlace], None]
+    """To be called before anything in a root file system is changed in place."""
+    cancel: CancelToken
+    with_xattrs: bool
+    output: OutputChunks | None = None
+    """Receives what commands print; None: it goes where ours goes."""
+
+
+class Effect(Protocol):
+    """What a step does to a root file system."""
+
+    def apply(self, place: ImagePlace, tools: Tools) -> Changes:
+        """Do it, and return where to look for what changed. On an error nobody relies on the content of `place`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """An instruction, understood."""
+
+    instruction: Instruction
+    name: str
+    """As announced: `RUN.S`, `COPY`, …"""
+    text: str
+    """As announced, on one line."""
+    key: bytes | None
+    """What the state after the step depends on, besides the state before it. None: the step makes no state."""
+    config: ImageConfig
+    """The configuration after the step."""
+    effect: Effect | None = None
+    """None: only the configuration changes."""
+    is_modified: bool = False
+    """Root emulation changed the command."""
+    warnings: tuple[str, ...] = ()

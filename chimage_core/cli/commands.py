@@ -1,0 +1,318 @@
+"""One function per subcommand: options in, request to `ops`, result as text or JSON. Returns the exit status."""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+from chimage_core.cancel import CancelToken
+from chimage_core.cli.jsonl import JsonLines
+from chimage_core.errors import EXIT_FAILED, EXIT_OK, ForceUnavailable, UsageError
+from chimage_core.events import Sink
+from chimage_core.runner.protocol import Bind
+from chimage_core.settings import Settings
+from chimage_core.text import printable
+
+if TYPE_CHECKING:
+    # Imported where they are used: `--help` and `list` must not pay for what `build` needs.
+    from chimage_core.build.force import Forcer
+    from chimage_core.dockerfile.ast import Dockerfile
+    from chimage_core.image.reference import Reference
+    from chimage_core.ops.build import BuildRequest
+    from chimage_core.ops.list import ListedImage
+    from chimage_core.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What every command gets."""
+
+    argv: Sequence[str]
+    """Our command line, for others who wait for us."""
+    options: argparse.Namespace
+    settings: Settings
+    emit: Sink
+    json: JsonLines | None
+    """Where results go with `--json`."""
+    stdout: TextIO
+    cancel: CancelToken
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """Return an option's value; `default` if it was not given."""
+        return getattr(self.options, name, default)
+
+    def print(self, text: str) -> None:
+        """Print one line of the result."""
+        self.stdout.write(text + "\n")
+
+
+Command = Callable[[Session], int]
+
+
+def build(session: Session) -> int:
+    """`build`."""
+    from chimage_core.ops import build as ops
+
+    request = _build_request(session)
+    dockerfile = ops.read_dockerfile(request)
+    if session.option("parse_only"):
+        _print_parse(session, dockerfile)
+        return EXIT_OK
+    with _workspace(session, runner=session.option("runner", "auto")) as workspace:
+        result = ops.build(workspace, request, dockerfile)
+    _result(
+        session,
+        reference=str(result.reference),
+        path=result.path,
+        state=result.state,
+        hits=result.counts.hits,
+        misses=result.counts.misses,
+    )
+    return EXIT_OK
+
+
+def build_cache(session: Session) -> int:
+    """`build-cache`."""
+    from chimage_core.cli import render
+    from chimage_core.ops import build_cache as ops
+
+    if session.option("reset"):
+        with _workspace(session, exclusive=True) as workspace:
+            ops.reset_cache(workspace)
+    with _reader(session) as workspace:
+        if session.option("tree"):
+            graph = ops.graph(workspace)
+            if session.json:
+                session.json.result({"nodes": [{**asdict(node), "state": node.state.hex} for node in graph.nodes]})
+                return EXIT_OK
+            for line in render.tree_lines(graph, verbose=session.settings.verbosity > 0):
+                session.print(line)
+            session.print("")
+        summary = ops.summary(workspace)
+    if session.json:
+        session.json.result(asdict(summary))
+    else:
+        for line in render.summary_lines(summary):
+            session.print(line)
+    return EXIT_OK
+
+
+def delete(session: Session) -> int:
+    """`delete`."""
+    from chimage_core.image.reference import ReferenceGlob
+    from chimage_core.ops.delete import delete as delete_images
+
+    globs = [ReferenceGlob.parse(text) for text in session.option("image_globs")]
+    with _workspace(session) as workspace:
+        deleted = delete_images(workspace, globs)
+    _result(session, deleted=[str(reference) for reference in deleted])
+    return EXIT_OK
+
+
+def dependencies(session: Session) -> int:
+    """`--dependencies`: silence means that all is well."""
+    from chimage_core.ops.gestalt import dependency_problems
+
+    problems = dependency_problems()
+    for problem in problems:
+        session.print(problem)
+    return EXIT_FAILED if problems else EXIT_OK
+
+
+def gestalt(session: Session) -> int:
+    """`gestalt`: print a fact, or say by the exit status whether something is available."""
+    from chimage_core.ops import gestalt as ops
+
+    selectors: dict[str, Callable[[], str | tuple[ops.Component, ...]]] = {
+        "bucache": ops.cache_components,
+        "bucache-dot": ops.dot_components,
+        "python-path": ops.python_path,
+        "storage-path": lambda: session.settings.storage,
+    }
+    selector = session.option("selector")
+    if selector not in selectors:
+        wrong = "gestalt: no SELECTOR" if selector is None else f"gestalt: no such SELECTOR: {selector}"
+        raise UsageError(wrong, hint=f"use one of: {', '.join(selectors)}")
+    fact = selectors[selector]()
+    if isinstance(fact, str):
+        session.print(fact)
+    elif session.settings.verbosity > 0:
+        for component in fact:
+            session.print(f"{component.name}: {component.version or 'not found'}")
+    return EXIT_OK
+
+
+def import_(session: Session) -> int:
+    """`import`."""
+    from chimage_core.image.reference import Reference
+    from chimage_core.ops.import_ import ImportRequest, import_image
+
+    request = ImportRequest(
+        path=session.option("path"),
+        reference=Reference.parse(session.option("image_ref")),
+        with_xattrs=session.settings.xattrs,
+    )
+    with _workspace(session) as workspace:
+        result = import_image(workspace, request)
+    _result(session, reference=str(result.reference), path=result.path, state=result.state)
+    return EXIT_OK
+
+
+def list_(session: Session) -> int:
+    """`list`."""
+    from chimage_core.cli import render
+    from chimage_core.image.reference import Reference
+    from chimage_core.ops.list import find_image, list_images
+
+    wanted = session.option("image_ref")
+    with _reader(session) as workspace:
+        if wanted is not None:
+            return _print_details(session, Reference.parse(wanted), find_image(workspace, Reference.parse(wanted)))
+        images = list_images(workspace)
+    if session.json:
+        session.json.result({"images": [{**asdict(image), "reference": str(image.reference)} for image in images]})
+    elif session.option("long"):
+        for line in render.long_image_lines(images):
+            session.print(line)
+    else:
+        for image in images:
+            session.print(render.image_line(image))
+    return EXIT_OK
+
+
+def reset(session: Session) -> int:
+    """`reset`."""
+    from chimage_core.ops.reset import reset as reset_storage
+
+    reset_storage(session.settings, session.argv, emit=session.emit, cancel=session.cancel)
+    return EXIT_OK
+
+
+def storage_path(session: Session) -> int:
+    """`storage-path`, the older spelling of `gestalt storage-path`."""
+    session.print(session.settings.storage)
+    return EXIT_OK
+
+
+COMMANDS: dict[str, Command] = {
+    "build": build,
+    "build-cache": build_cache,
+    "delete": delete,
+    "gestalt": gestalt,
+    "import": import_,
+    "list": list_,
+    "reset": reset,
+    "storage-path": storage_path,
+}
+"""By name on the command line."""
+
+
+def _workspace(session: Session, **options: Any) -> contextlib.AbstractContextManager["Workspace"]:
+    from chimage_core.workspace import open_workspace
+
+    return open_workspace(session.settings, session.argv, emit=session.emit, cancel=session.cancel, **options)
+
+
+def _reader(session: Session) -> contextlib.AbstractContextManager["Workspace"]:
+    from chimage_core.workspace import open_reader
+
+    return open_reader(session.settings, session.argv, emit=session.emit, cancel=session.cancel)
+
+
+def _result(session: Session, **fields: Any) -> None:
+    """Give the result of a command whose success is its result: only scripts want to see it."""
+    if session.json:
+        session.json.result(fields)
+
+
+def _build_request(session: Session) -> "BuildRequest":
+    from chimage_core.ops.build import BuildRequest
+
+    settings = session.settings
+    return BuildRequest(
+        context=session.option("context"),
+        file=session.option("file"),
+        tag=session.option("tag"),
+        build_args=_build_args(session.option("build_arg", []), settings.environment),
+        passed_in=settings.passed_variables,
+        binds=tuple(map(_bind, session.option("bind", []))),
+        forcer=_forcer(session.option("force"), session.option("force_cmd", [])),
+        is_dry_run=session.option("dry_run", False),
+        with_xattrs=settings.xattrs,
+        captures_output=session.json is not None,
+        read_stdin=lambda: sys.stdin.buffer.read(),
+    )
+
+
+def _build_args(given: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Read `KEY=VALUE` and `KEY`, which takes the value of the variable of that name."""
+    values = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name:
+            raise UsageError(f"--build-arg: expected KEY[=VALUE], not {text!r}")
+        if not equals and name not in environment:
+            raise UsageError(f"--build-arg: {name}: no value given, and environment variable not set")
+        values[name] = value if equals else environment[name]
+    return values
+
+
+def _bind(text: str) -> Bind:
+    """Read `SRC[:DST]`."""
+    source, _, target = text.partition(":")
+    if not source or (target and not target.startswith("/")):
+        raise UsageError(f"--bind: expected SRC[:DST], DST absolute, not {text!r}")
+    source = os.path.abspath(source)
+    if not os.path.lexists(source):
+        raise UsageError(f"--bind: source not found: {source}")
+    return Bind(source, target or source)
+
+
+def _forcer(mode: str | None, hooks: Sequence[str]) -> "Forcer":
+    """Choose the root emulation: hooks imply seccomp."""
+    from chimage_core.build.force.defaults import DEFAULT_HOOKS, CommandHook
+    from chimage_core.build.force.none import NoForcer
+    from chimage_core.build.force.seccomp import SeccompForcer
+
+    if mode not in (None, "seccomp", "none", "fakeroot"):
+        raise UsageError(f"--force: no such mode: {mode}", hint="use one of: seccomp, none")
+    if mode == "fakeroot":
+        raise ForceUnavailable("--force=fakeroot is not yet available", hint="use --force=seccomp")
+    if mode == "none" and hooks:
+        raise UsageError("--force-cmd implies --force=seccomp and can’t go with --force=none")
+    if mode == "none":
+        return NoForcer()
+    return SeccompForcer(tuple(map(CommandHook.parse, hooks)) or DEFAULT_HOOKS)
+
+
+def _print_parse(session: Session, dockerfile: "Dockerfile") -> None:
+    from chimage_core.dockerfile.as_json import to_document
+    from chimage_core.dockerfile.as_text import to_lines
+
+    if session.json:
+        session.json.document(to_document(dockerfile))
+        return
+    for line in to_lines(dockerfile):
+        session.print(printable(line))
+
+
+def _print_details(session: Session, reference: "Reference", image: "ListedImage | None") -> int:
+    """Print what is known of one image. The remote side comes with the registry client."""
+    if session.json:
+        document = {**asdict(image), "reference": str(reference)} if image else {"reference": str(reference)}
+        session.json.result({"image": document, "is_local": image is not None})
+        return EXIT_OK
+    rows = [
+        ("details of image:", str(reference)),
+        ("in local storage:", "yes" if image else "no"),
+        ("full remote ref:", str(reference.canonical())),
+    ]
+    if image:
+        rows.insert(2, ("in build cache:", "yes" if image.state else "no"))
+        rows.append(("architecture:", image.architecture or "unknown"))
+    for label, value in rows:
+        session.print(f"{label:<20} {printable(value)}")
+    return EXIT_OK

@@ -1,0 +1,305 @@
+"""`build`: an image from a Dockerfile."""
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from chimage_core.build.builder import SCRATCH_STATE, Builder, Counts, Site
+from chimage_core.build.context import SourceTree
+from chimage_core.build.force import Forcer
+from chimage_core.build.instructions import arg, from_, resolve
+from chimage_core.build.plan import Plan, Stage, make_plan
+from chimage_core.build.scope import FinishedStage, Inputs, Scope
+from chimage_core.build.step import Tools
+from chimage_core.cache.protocol import Snapshot
+from chimage_core.cache.state import StateID
+from chimage_core.dockerfile.ast import Dockerfile
+from chimage_core.errors import ContextError, ImageUnavailable, UsageError, file_errors
+from chimage_core.events import Warned
+from chimage_core.events.build import BuildFinished, BuildStarted, StageStarted, StepResolved
+from chimage_core.events.storage import ImageReady
+from chimage_core.image.config import ImageConfig
+from chimage_core.image.naming import infer_tag
+from chimage_core.image.reference import Reference
+from chimage_core.ops.heads import head, needs_adoption, unpack
+from chimage_core.runner.protocol import Bind
+from chimage_core.settings import PASSED_VARIABLES
+from chimage_core.workspace import Workspace
+
+SCRATCH = "scratch"
+"""FROM nothing."""
+STDIN = "-"
+"""Dockerfile from standard input; as a context, also: no context."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """What to build, and how."""
+
+    context: str
+    """Directory, or `-`."""
+    file: str | None
+    """Dockerfile, or `-`; None: `Dockerfile` in the context, or standard input if there is no context."""
+    tag: str | None
+    """None: infer it."""
+    build_args: Mapping[str, str]
+    passed_in: Mapping[str, str]
+    """Variables of the host that builds see."""
+    binds: tuple[Bind, ...]
+    forcer: Forcer
+    is_dry_run: bool
+    with_xattrs: bool
+    captures_output: bool
+    """What commands print is sent as events; else it goes where ours goes."""
+    read_stdin: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What came of it."""
+
+    reference: Reference
+    path: str
+    """The unpacked image."""
+    state: str | None
+    """State ID, hexadecimal; None after a dry run."""
+    counts: Counts
+
+
+def read_dockerfile(request: BuildRequest) -> Dockerfile:
+    """Read and parse the Dockerfile of a request. Touches no storage directory. Raises DockerfileError, FileError."""
+    from chimage_core.dockerfile.parser import parse
+
+    if request.context == STDIN and request.file is not None:
+        raise UsageError("--file can’t be used when CONTEXT is “-”", hint="CONTEXT “-” means: Dockerfile from stdin")
+    path = _dockerfile_path(request)
+    if path == STDIN:
+        return parse(request.read_stdin(), path)
+    if request.context != STDIN and not os.path.isdir(request.context):
+        raise ContextError(f"context is not a directory: {request.context}")
+    with file_errors("read Dockerfile", path), open(path, "rb") as file:
+        return parse(file.read(), path)
+
+
+def build(workspace: Workspace, request: BuildRequest, dockerfile: Dockerfile) -> BuildResult:
+    """Build an image. Raises ChimageError; the images and the cache are then as they were, but for finished steps."""
+    began = time.monotonic()
+    emit = workspace.emit
+    reference = _tag(request)
+    plan = make_plan(dockerfile, reference, request.build_args, set(PASSED_VARIABLES))
+    for warning in dockerfile.warnings:
+        emit(Warned(text=f"{dockerfile.path}:{warning.line}: {warning.text}"))
+    emit(
+        BuildStarted(
+            reference=str(reference),
+            dockerfile=dockerfile.path,
+            instructions=plan.instruction_count,
+            stages=len(plan.stages),
+        )
+    )
+    result = _Build(workspace, request, dockerfile, plan).run()
+    if not request.is_dry_run:
+        emit(ImageReady(reference=str(reference), path=result.path))
+    emit(
+        BuildFinished(
+            reference=str(reference),
+            instructions=plan.instruction_count,
+            hits=result.counts.hits,
+            misses=result.counts.misses,
+            modified_runs=result.counts.modified,
+            force=request.forcer.mode,
+            seconds=time.monotonic() - began,
+        )
+    )
+    return result
+
+
+def _dockerfile_path(request: BuildRequest) -> str:
+    if request.file is not None:
+        return request.file
+    return STDIN if request.context == STDIN else os.path.join(request.context, "Dockerfile")
+
+
+def _tag(request: BuildRequest) -> Reference:
+    if request.tag is not None:
+        return Reference.parse(request.tag)
+    return infer_tag(_dockerfile_path(request), request.context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What a stage starts from, as far as the Dockerfile says it."""
+
+    origin: from_.Origin
+    image: Reference | None
+    """None: an earlier stage, or nothing."""
+    stage: int | None
+    """Number of the earlier stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """A finished stage."""
+
+    stage: Stage
+    snapshot: Snapshot | None
+    """None in a dry run, if a step would have to be carried out."""
+    state: StateID
+    config: ImageConfig
+
+
+class _Build:
+    """One build under way."""
+
+    def __init__(self, workspace: Workspace, request: BuildRequest, dockerfile: Dockerfile, plan: Plan) -> None:
+        self._workspace = workspace
+        self._request = request
+        self._plan = plan
+        self._finished: list[_Finished] = []
+        context = None
+        if request.context != STDIN:
+            context = SourceTree(os.path.abspath(request.context), "context", is_image=False)
+        self._inputs = Inputs(
+            path=dockerfile.path,
+            escape=dockerfile.escape,
+            build_args=request.build_args,
+            # A build argument of such a name replaces the host's value, and needs no ARG.
+            passed_in={
+                **request.passed_in,
+                **{name: value for name, value in request.build_args.items() if name in PASSED_VARIABLES},
+            },
+            context=context,
+            forcer=request.forcer,
+            with_xattrs=request.with_xattrs,
+        )
+
+    def run(self) -> BuildResult:
+        """Build all stages, holding the locks of all names that are written or copied from."""
+        args = self._global_args()
+        starts = [self._start(stage, args) for stage in self._plan.stages]
+        with contextlib.ExitStack() as locks:
+            if not self._request.is_dry_run:
+                locks.enter_context(self._locked(starts))
+            total = Counts()
+            for stage, start in zip(self._plan.stages, starts, strict=True):
+                total += self._build_stage(stage, start)
+        last = self._finished[-1]
+        place = self._workspace.images.published(last.stage.reference.file_name)
+        state = last.state.hex if last.snapshot else None
+        return BuildResult(last.stage.reference, place.root, state, total)
+
+    def _global_args(self) -> dict[str, str]:
+        """Announce and return the arguments before the first FROM."""
+        args: dict[str, str] = {}
+        for number, instruction in enumerate(self._plan.global_args, start=1):
+            scope = self._scope(self._empty_config(args))
+            values = arg.values_of(instruction, scope, scope.expander(instruction))
+            self._workspace.emit(
+                StepResolved(
+                    step=number,
+                    line=instruction.range.line,
+                    stage=0,
+                    name="ARG",
+                    text=arg.announced(values),
+                    outcome="none",
+                    state=None,
+                )
+            )
+            args.update((name, value) for name, value in values.items() if value is not None)
+        return args
+
+    def _start(self, stage: Stage, args: Mapping[str, str]) -> _Start:
+        origin = from_.origin(stage.from_, self._scope(self._empty_config(args)))
+        # The nearest earlier stage of that name wins over an image.
+        for earlier in reversed(self._plan.stages[: stage.index]):
+            if earlier.alias == origin.text.lower():
+                return _Start(origin, None, earlier.index)
+        return _Start(origin, None if origin.text == SCRATCH else Reference.parse(origin.text), None)
+
+    def _locked(self, starts: list[_Start]) -> contextlib.AbstractContextManager[None]:
+        """Lock what is made; without cache also the bases, which are copied; and images that the cache has to adopt."""
+        workspace = self._workspace
+        write = {stage.reference.file_name for stage in self._plan.stages}
+        bases = {start.image.file_name for start in starts if start.image}
+        write.update(name for name in bases if needs_adoption(workspace, name))
+        return workspace.locks.images(write=write, read=() if workspace.cache.keeps_snapshots else bases)
+
+    def _build_stage(self, stage: Stage, start: _Start) -> Counts:
+        workspace, request = self._workspace, self._request
+        workspace.emit(StageStarted(stage=stage.index, alias=stage.alias, reference=str(stage.reference)))
+        base, state, config, is_known = self._base(start)
+        site = Site(
+            name=stage.reference.file_name,
+            reference=str(stage.reference),
+            stage=stage.index,
+            images=workspace.images,
+            cache=workspace.cache,
+            tools=self._tools(),
+            emit=workspace.emit,
+            clock=time.monotonic,
+            is_dry_run=request.is_dry_run,
+            captures_output=request.captures_output,
+        )
+        with Builder(site, base, state, config) as builder:
+            first = from_.resolve(stage.from_, start.origin, config, base_is_stage=start.stage is not None)
+            builder.step(stage.first_step, first, base_is_known=is_known)
+            for number, instruction in enumerate(stage.instructions, start=stage.first_step + 1):
+                builder.step(number, resolve(instruction, self._scope(builder.config)))
+            snapshot = builder.snapshot
+            if not request.is_dry_run:
+                is_last = stage.index == len(self._plan.stages) - 1
+                snapshot = builder.finish(unpack=is_last or not workspace.cache.keeps_snapshots)
+        self._finished.append(_Finished(stage, snapshot, builder.state, builder.config))
+        return builder.counts
+
+    def _base(self, start: _Start) -> tuple[Snapshot | None, StateID, ImageConfig, bool]:
+        """Return snapshot, state and configuration that a stage starts from, and whether they were there already."""
+        if start.stage is not None:
+            done = self._finished[start.stage]
+            return done.snapshot, done.state, done.config, True
+        if start.image is None:
+            return None, SCRATCH_STATE, self._empty_config({}), True
+        cache, name = self._workspace.cache, start.image.file_name
+        must_adopt = needs_adoption(self._workspace, name)
+        snapshot = None if must_adopt and self._request.is_dry_run else head(self._workspace, name)
+        if snapshot is None:
+            raise ImageUnavailable(
+                f"image not found in storage directory: {start.image}",
+                hint=f"pulling is not yet available; get the image here with: chimage import PATH {start.image}",
+            )
+        return snapshot, snapshot.state, cache.config(snapshot), not must_adopt
+
+    def _tools(self) -> Tools:
+        workspace, request = self._workspace, self._request
+        return Tools(
+            runner=workspace.runners.runner,
+            can_overlay=workspace.runners.can_overlay,
+            forcer=request.forcer,
+            binds=request.binds,
+            opening=workspace.cache.opening,
+            cancel=workspace.cancel,
+            with_xattrs=request.with_xattrs,
+        )
+
+    def _scope(self, config: ImageConfig) -> Scope:
+        stages = {}
+        for done in self._finished:
+            finished = FinishedStage(done.state, functools.partial(self._stage_tree, done))
+            stages[str(done.stage.index)] = finished
+            if done.stage.alias:
+                stages[done.stage.alias] = finished
+        return Scope(inputs=self._inputs, config=config, stages=stages)
+
+    def _stage_tree(self, done: _Finished) -> SourceTree:
+        """Return the files of a finished stage, unpacked if they are not yet."""
+        images, name = self._workspace.images, done.stage.reference.file_name
+        assert done.snapshot is not None
+        unpack(self._workspace, name, done.snapshot)
+        label = f"stage {done.stage.alias or done.stage.index}"
+        return SourceTree(images.published(name).root, label, is_image=True)
+
+    def _empty_config(self, args: Mapping[str, str]) -> ImageConfig:
+        return ImageConfig(architecture=self._workspace.architecture, args=args)

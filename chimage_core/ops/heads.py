@@ -1,0 +1,39 @@
+"""What the cache knows of an image in the storage directory, made to agree with what is there."""
+
+import os
+
+from chimage_core.cache.protocol import Snapshot, StepRecord
+from chimage_core.image.config import ImageConfig
+from chimage_core.rootfs import metadata
+from chimage_core.rootfs.changes import AnythingChanged
+from chimage_core.workspace import Workspace
+
+
+def needs_adoption(workspace: Workspace, name: str) -> bool:
+    """Return whether the image is there, but the cache does not know this directory (it was made without cache)."""
+    place = workspace.images.published(name)
+    return workspace.cache.keeps_snapshots and os.path.isdir(place.root) and workspace.cache.held(place) is None
+
+
+def head(workspace: Workspace, name: str) -> Snapshot | None:
+    """Return the snapshot of an image, or None. Adopts the image if needed: the caller then holds its lock."""
+    if not needs_adoption(workspace, name):
+        return workspace.cache.head(name)
+    place = workspace.images.published(name)
+    config = metadata.read(place.root, workspace.architecture) or ImageConfig(architecture=workspace.architecture)
+    record = StepRecord(parent=None, state=None, text=f"IMPORT {name}", config=config, changes=AnythingChanged())
+    snapshot = workspace.cache.commit(place, record)
+    workspace.cache.publish(name, snapshot)
+    return snapshot
+
+
+def unpack(workspace: Workspace, name: str, snapshot: Snapshot) -> None:
+    """Make the directory of an image hold its snapshot. The caller holds the lock of the name."""
+    cache, images = workspace.cache, workspace.images
+    if not cache.keeps_snapshots or cache.held(images.published(name)) == snapshot:
+        return
+    place = images.workplace(name)
+    if cache.held(place) is None and cache.held(images.published(name)) is not None:
+        images.take(name)
+    cache.restore(snapshot, place)
+    images.publish(name)
