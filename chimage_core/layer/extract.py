@@ -252,8 +252,11 @@ class _Extractor:
 
     def _whiteout(self, head: bytes, name: bytes) -> bool:
         """Apply the whiteout that a member is; return False if it is none."""
-        if any(part.startswith(_AUFS) for part in head.split(b"/")):
-            return True
+        for part in head.split(b"/"):
+            if part.startswith(_AUFS):
+                return True
+            if part.startswith(_WHITEOUT):
+                raise LayerError(f"archive has a whiteout with something below it: {shown(head + b'/' + name)}")
         if not name.startswith(_WHITEOUT):
             return False
         hidden = name[len(_WHITEOUT) :]

@@ -9,7 +9,7 @@ import pytest
 from tests.support.archives import directory, file, hardlink, listing, symlink, tar
 from tests.support.archives import unpack_layers as unpack
 
-KINDS = {
+KINDS: dict[str, tuple[bytes, dict[str, object]]] = {
     "file": (file(b"x", b"1"), {"x": b"1"}),
     "directory": (directory(b"x/") + file(b"x/in/deep", b"2"), {"x": None, "x/in": None, "x/in/deep": b"2"}),
     "empty": (directory(b"x/"), {"x": None}),
