@@ -74,6 +74,8 @@ class _Base:
 class GitCache:
     """A build cache in a Git repository."""
 
+    keeps_snapshots = True
+
     def __init__(
         self,
         repository: str,

@@ -20,8 +20,8 @@ _LEVEL = 1
 _STORED_HEADER = b"\x78\x01"
 _BLOCK = struct.Struct("<BHH")
 _BLOCK_SIZE = 0xFFFF
-_WORTHWHILE = 1024
-"""Shorter contents are stored: they are 0.6 % of an image's bytes, but a tenth of the time."""
+_WORTHWHILE = 4096
+"""Shorter contents are stored: they are 3 % of an image's bytes, but an eighth of the time."""
 _SAMPLE = 256 << 10
 
 Buffer = bytes | memoryview
@@ -122,6 +122,11 @@ def inflate_chunks(stream: memoryview, chunk: int) -> Iterator[bytes]:
 
 def _inflate_stored(stream: Buffer, size: int) -> bytes | None:
     """Return the content of a stream that has nothing but stored blocks, else None."""
+    if size <= _BLOCK_SIZE and stream[2] == 1 and stream[3] | stream[4] << 8 == size:  # One block, as most are.
+        data = bytes(stream[7 : 7 + size])
+        if _codec.adler32(data).to_bytes(4, "big") != stream[7 + size : 11 + size]:
+            raise ValueError("checksum of object is wrong")
+        return data
     position, parts, is_last = 2, [], False
     while not is_last:
         if stream[position] & 6:

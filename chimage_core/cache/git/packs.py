@@ -27,6 +27,8 @@ _BUFFER = 4 << 20
 _WHOLE = 4 << 20
 """Files up to this size are read at once."""
 _CHUNK = 1 << 20
+_VECTOR = 1024
+"""IOV_MAX of Linux."""
 
 
 class PackWriter:
@@ -58,8 +60,8 @@ class PackWriter:
         name = identify(kind, data)
         if name not in self._index and not self._is_known(name):
             self._begin(name)
-            head = _entry_head(kind, len(data))
-            self._write(head + (deflate.deflated(data) if deflated else deflate.stored(data)))
+            self._write(_entry_head(kind, len(data)))
+            self._write(deflate.deflated(data) if deflated else deflate.stored(data))
         return name
 
     def add_file(self, descriptor: int, size: int, extents: list[tuple[int, int]] | None = None) -> bytes:
@@ -71,7 +73,8 @@ class PackWriter:
         if extents is None:
             extents = [(0, size)]
         if size <= _WHOLE:
-            data = b"".join([_read_extent(descriptor, *extent) for extent in extents])
+            parts = [_read_extent(descriptor, *extent) for extent in extents]
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
             if len(data) != size:
                 raise CacheError("a file changed while it was read")
             return self.add(BLOB, data, deflated=self._deflated)
@@ -129,7 +132,8 @@ class PackWriter:
             self._file = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
             # The number of objects is filled in at the end.
             self._buffer.insert(0, _HEAD.pack(b"PACK", 2, 0))
-        _write_all(self._file, b"".join(self._buffer))
+        for start in range(0, len(self._buffer), _VECTOR):
+            _write_vector(self._file, self._buffer[start : start + _VECTOR])
         self._buffer.clear()
         self._buffered = 0
 
@@ -269,6 +273,13 @@ def _write_file(path: str, content: bytes, sync: bool) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write_vector(descriptor: int, parts: list[bytes]) -> None:
+    size = sum(map(len, parts))
+    written = os.writev(descriptor, parts)
+    if written < size:
+        _write_all(descriptor, b"".join(parts)[written:])
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

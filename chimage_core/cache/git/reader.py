@@ -21,6 +21,8 @@ _OFFSET_DELTA, _NAME_DELTA = 6, 7
 _NAMES = 8 + 1024
 """Where the names begin in an index."""
 _CHUNK = 1 << 20
+_WHOLE = 4 << 20
+"""Bigger objects are read in pieces."""
 _BASES = 16 << 20
 """Bytes of delta bases kept."""
 
@@ -37,7 +39,7 @@ class Pack:
             raise CacheBroken(f"not a pack index of version 2: {index}")
         self._fanout = struct.unpack_from(">256I", self._index, 8)
         self.count = self._fanout[255]
-        self.data = _map(self.path)
+        self.data = memoryview(_map(self.path))
         self.size = len(self.data)
         self.end = self.size - 20
         """Where the last entry ends and the pack's checksum begins."""
@@ -115,8 +117,10 @@ class ObjectStore:
         location = self._locate(name)
         if location is None:
             return self._read_loose(name)
-        with _checked(name):
+        try:
             return self._read_entry(*location)
+        except _DAMAGE as error:
+            raise _damaged(name, error) from error
 
     def read_kind(self, name: bytes, kind: int) -> bytes:
         """Return the content of an object that must be of this type. Raises NotInCache, CacheBroken."""
@@ -128,14 +132,18 @@ class ObjectStore:
     def chunks(self, name: bytes) -> Iterator[bytes]:
         """Give the content of a blob in pieces, so that a big one is never in memory. Raises as `read` does."""
         location = self._locate(name)
-        if location is not None:
-            pack, offset = location
+        if location is None:
+            yield self._read_loose(name)[1]
+            return
+        pack, offset = location
+        try:
             kind, size, start = pack.head(offset)
-            if size > 4 * _CHUNK and kind < _OFFSET_DELTA:
-                with _checked(name), memoryview(pack.data) as view, view[start:] as stream:
-                    yield from deflate.inflate_chunks(stream, _CHUNK)
-                return
-        yield self.read(name)[1]
+            if size > _WHOLE and kind < _OFFSET_DELTA:
+                yield from deflate.inflate_chunks(pack.data[start:], _CHUNK)
+            else:
+                yield self._read_entry(pack, offset)[1]
+        except _DAMAGE as error:
+            raise _damaged(name, error) from error
 
     def refresh(self) -> None:
         """Take note of packs that were added since."""
@@ -186,14 +194,12 @@ class ObjectStore:
     def _read_entry(self, pack: Pack, offset: int) -> tuple[int, bytes]:
         kind, size, start = pack.head(offset)
         if kind < _OFFSET_DELTA:
-            with memoryview(pack.data) as view, view[start:] as stream:
-                return kind, deflate.inflate(stream, size)
+            return kind, deflate.inflate(pack.data[start:], size)
         known = self._bases.get((pack.path, offset))
         if known is not None:
             return known
         base, start = self._read_base(pack, offset, kind, start)
-        with memoryview(pack.data) as view, view[start:] as stream:
-            delta = deflate.inflate(stream, size)
+        delta = deflate.inflate(pack.data[start:], size)
         result = base[0], _apply_delta(base[1], delta)
         self._remember((pack.path, offset), result)
         return result
@@ -201,7 +207,7 @@ class ObjectStore:
     def _read_base(self, pack: Pack, offset: int, kind: int, start: int) -> tuple[tuple[int, bytes], int]:
         """Return the object that a delta is against, and where the delta's stream begins."""
         if kind == _NAME_DELTA:
-            return self.read(pack.data[start : start + 20]), start + 20
+            return self.read(bytes(pack.data[start : start + 20])), start + 20
         if kind != _OFFSET_DELTA:
             raise ValueError(f"unknown object type {kind}")
         byte = pack.data[start]
@@ -237,24 +243,23 @@ class ObjectStore:
                 raw = file.read()
         except FileNotFoundError as error:
             raise NotInCache(f"object {name.hex()} is not in the build cache") from error
-        with _checked(name):
+        try:
             head, _, data = zlib.decompress(raw).partition(b"\0")
             kind_name, _, size = head.partition(b" ")
             kinds = {value: key for key, value in KIND_NAMES.items()}
-            if kind_name not in kinds or int(size) != len(data):
+            if int(size) != len(data):
                 raise ValueError("malformed head")
             return kinds[kind_name], data
+        except (*_DAMAGE, KeyError) as error:
+            raise _damaged(name, error) from error
 
 
-@contextlib.contextmanager
-def _checked(name: bytes) -> Iterator[None]:
-    """Turn what damaged data does to us into CacheBroken."""
-    try:
-        yield
-    except (ValueError, IndexError, RecursionError, struct.error, zlib.error) as error:
-        raise CacheBroken(
-            f"object {name.hex()} in the build cache is damaged: {error}", hint="try build-cache --reset"
-        ) from error
+_DAMAGE = (ValueError, IndexError, RecursionError, struct.error, zlib.error)
+"""What reading damaged data may raise."""
+
+
+def _damaged(name: bytes, error: Exception) -> CacheBroken:
+    return CacheBroken(f"object {name.hex()} in the build cache is damaged: {error}", hint="try build-cache --reset")
 
 
 def _map(path: str) -> mmap.mmap:
