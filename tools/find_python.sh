@@ -16,22 +16,16 @@ works() {
 }
 
 cd /
-if [ -n "${PYTHON:-}" ]; then
-    if works "$PYTHON"; then
-        command -v "$PYTHON"
-        exit
-    fi
-    echo "PYTHON=$PYTHON is not a usable Python: needed is 3.11 or newer with venv (Debian: python3-venv)" \
-         "that an unprivileged user can execute" >&2
-    exit 1
-fi
-
-for name in /usr/bin/python3 /usr/bin/python3.14 /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3.11 \
-            python3 python3.14 python3.13 python3.12 python3.11; do
-    if command -v "$name" >/dev/null && works "$name"; then
-        command -v "$name"
+for name in ${PYTHON:-/usr/bin/python3 /usr/bin/python3.14 /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3.11 \
+                      python3 python3.14 python3.13 python3.12 python3.11}; do
+    if found=$(command -v "$name") && works "$found"; then
+        echo "$found"
         exit
     fi
 done
-echo "no Python 3.11 or newer with venv found; on Debian: apt-get install python3-venv" >&2
+if [ -n "${PYTHON:-}" ]; then
+    echo "not usable: PYTHON=$PYTHON; needed is Python 3.11 or newer with venv, which every user can execute" >&2
+else
+    echo "no Python 3.11 or newer with venv found; on Debian: apt-get install python3-venv" >&2
+fi
 exit 1
