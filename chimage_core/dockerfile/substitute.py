@@ -71,10 +71,10 @@ def expand_words(
 
     `split_values` also splits the values of unquoted variables, as EXPOSE does. Raises as `expand`.
     """
-    scanner = _Scanner(text, lookup, escape, unset)
+    scanner = _Scanner(text, lookup, escape, unset, split_values=split_values)
     words = [""]
-    for piece, kind in scanner.scan():
-        if kind is _Kind.PLAIN or (kind is _Kind.VALUE and split_values):
+    for piece, may_split in scanner.scan():
+        if may_split:
             for character in piece:
                 if character not in BLANKS and character != "\n":
                     words[-1] += character
@@ -106,13 +106,8 @@ def _is_plain(word: str, escape: str) -> bool:
     return "$" not in word and escape not in word and "'" not in word and '"' not in word
 
 
-class _Kind(enum.Enum):
-    PLAIN = "plain"
-    QUOTED = "quoted"
-    VALUE = "value"
-
-
-_Piece = tuple[str, _Kind]
+_Piece = tuple[str, bool]
+"""Text, and whether blanks in it separate words."""
 
 
 class _Scanner:
@@ -126,6 +121,7 @@ class _Scanner:
         unset: Unset,
         *,
         has_quotes: bool = True,
+        split_values: bool = False,
         check_only: bool = False,
     ) -> None:
         self._word = word
@@ -133,6 +129,7 @@ class _Scanner:
         self._escape = escape
         self._unset = unset
         self._has_quotes = has_quotes
+        self._split_values = split_values
         self._check_only = check_only
         self._position = 0
         self._depth = 0
@@ -153,13 +150,13 @@ class _Scanner:
                 self._position += 1
                 return pieces
             if character == "$":
-                pieces.append((self._dollar(), _Kind.VALUE))
+                pieces.append((self._dollar(), self._split_values))
             elif character == self._escape:
-                pieces.append((self._escaped(stop, raw_escapes), _Kind.QUOTED))
+                pieces.append((self._escaped(stop, raw_escapes), False))
             elif character in "'\"" and self._has_quotes:
-                pieces.append((self._single() if character == "'" else self._double(), _Kind.QUOTED))
+                pieces.append((self._single() if character == "'" else self._double(), False))
             else:
-                pieces.append((character, _Kind.PLAIN))
+                pieces.append((character, True))
                 self._position += 1
         if stop is not None:
             raise ExpansionProblem(word, start, f"expected {stop} before the end")
