@@ -41,14 +41,17 @@ class ChRunRunner:
 
     def run(self, request: RunRequest, cancel: CancelToken) -> RunResult:
         """Run to the end; see `Runner`."""
+        for bind in request.binds:
+            if ":" in bind.source + bind.target:
+                raise RunnerError(f"can't bind {bind.source} to {bind.target}: ch-run allows no colon in names")
         checked = _check(request)
         if checked is not None:
             return checked
         answer = self._server.run(
             job.encode(
                 argv=(self._program, *self._options(request), "--", *request.argv),
-                # ch-run shows the directory $TMPDIR as /tmp: so it is the image's own. $USER it merely wants to see.
-                env=(("USER", "root"), ("TMPDIR", f"{request.rootfs}/tmp")),
+                # ch-run shows the directory $TMPDIR as /tmp: so it is the image's own. The others it wants to see.
+                env=(("USER", "root"), ("PATH", "/bin"), ("TMPDIR", f"{request.rootfs}/tmp")),
                 emulate=request.emulation is Emulation.SECCOMP,
                 interactive=request.interactive,
                 is_container=False,

@@ -83,16 +83,18 @@ class _Keeper:
 
     def _wait(self, report: socket.socket, woken: int) -> None:
         poller = select.poll()
-        for descriptor in (self._control.fileno(), report.fileno(), woken):
+        for descriptor in (report.fileno(), self._control.fileno(), woken):
             poller.register(descriptor, select.POLLIN)
         while self._status is None:
-            for descriptor, _ in poller.poll(self._milliseconds_left()):
-                if descriptor == woken:
-                    os.read(woken, 512)
-                elif descriptor == self._control.fileno():
-                    self._obey(poller)
-                elif not self._hear(report):
-                    poller.unregister(descriptor)
+            ready = [descriptor for descriptor, _ in poller.poll(self._milliseconds_left())]
+            # First, and in any case, what the inside said: how an order to stop is obeyed depends on it.
+            is_open = self._hear(report)
+            if report.fileno() in ready and not is_open:
+                poller.unregister(report)
+            if self._control.fileno() in ready and not self._obey():
+                poller.unregister(self._control)
+            if woken in ready:
+                os.read(woken, 512)
             self._reap()
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 self._kill()
@@ -100,19 +102,19 @@ class _Keeper:
     def _milliseconds_left(self) -> float | None:
         return None if self._deadline is None else max(0.0, 1000 * (self._deadline - time.monotonic()))
 
-    def _obey(self, poller: select.poll) -> None:
+    def _obey(self) -> bool:
+        """Do what the client says; return whether it may say more."""
         try:
             order = self._control.recv(1)
         except ConnectionResetError:
             order = b""
-        if not order:
-            poller.unregister(self._control.fileno())
         if order == b"T" and self._is_ready:
             if self._deadline is None:
                 self._deadline = time.monotonic() + GRACE
                 self._terminate()
         else:
             self._deadline = time.monotonic()
+        return bool(order)
 
     def _hear(self, report: socket.socket) -> bool:
         """Take in what the processes inside said; return whether more may come."""
