@@ -21,6 +21,8 @@ is_fresh() {
 }
 
 is_fresh && exit 0
+# Who has the tools keeps them: a demonstration must not take them away.
+case $(cat "$venv/installed" 2>/dev/null) in dev*) kind=dev ;; esac
 if [ ! -w "$here" ] || { [ -e "$venv" ] && [ ! -w "$venv" ]; }; then
     echo "cannot make $venv: you ($(id -un)) may not write there." >&2
     echo "Use a checkout of your own (git clone), or ask its owner to run 'make venv' there." >&2
