@@ -45,16 +45,22 @@ say "The images, and the tree of the build cache"
 show chimage list
 show chimage build-cache --tree
 
+run="ch-run -s $CH_IMAGE_STORAGE --set-env hello -- hello"
+if command -v ch-run >/dev/null; then
+    say "Run the image, with Charliecloud's ch-run"
+    export USER=${USER:-$(id -un)}          # ch-run insists on it
+    # shellcheck disable=SC2086 -- words
+    show $run
+    how="To run the image:"
+else
+    how="To run the image, with Charliecloud's ch-run (Debian: charliecloud-runtime):"
+fi
+
 say "Going on"
 cat <<END
-Everything is in $demo; remove it when you like.
-To use the same images:    export CH_IMAGE_STORAGE=$CH_IMAGE_STORAGE
-                           export PATH=$here/.venv/bin:\$PATH
+Everything is in $demo; remove it when you like. To go on with it:
+    export CH_IMAGE_STORAGE=$CH_IMAGE_STORAGE PATH=$here/.venv/bin:\$PATH
 Change a line of examples/hello/Dockerfile and build again: only what follows it is carried out anew.
+$how
+    $run
 END
-if command -v ch-run >/dev/null; then
-    echo "To run the image:          ch-run -s $CH_IMAGE_STORAGE hello -- hello"
-else
-    echo "To run the image, install Charliecloud's ch-run (Debian: apt-get install charliecloud-runtime), then"
-    echo "                           ch-run -s $CH_IMAGE_STORAGE hello -- hello"
-fi
