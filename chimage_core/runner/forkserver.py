@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -67,26 +68,13 @@ class ForkServer:
         """
         cancel.check()
         with contextlib.ExitStack() as stack:
-            control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            stack.enter_context(control)
-            pipes: dict[int, Stream] = {}
-            with contextlib.ExitStack() as handed_over:
-                handed_over.enter_context(theirs)
-                memory = handed_over.enter_context(memory_file(job))
-                stdin = handed_over.enter_context(_stdin(interactive))
-                ends = (1, 2)
-                if output is not None:
-                    made = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
-                    for (reader, writer), name in zip(made, _STREAMS, strict=True):
-                        pipes[reader] = name
-                        stack.callback(os.close, reader)
-                        handed_over.callback(os.close, writer)
-                    ends = (made[0][1], made[1][1])
-                self._send([memory, theirs.fileno(), stdin, *ends, *extra])
-            self._running.add(control)
-            stack.callback(self._running.discard, control)
-            with cancel.on_cancel(lambda: _order(control, b"T")):
-                message = _relay(control, pipes, output)
+            try:
+                control, pipes = self._hand_over(stack, job, output is not None, interactive, extra)
+            except OSError as error:
+                raise JobError("server", f"can't start a helper process: {error.strerror}") from error
+            stack.enter_context(_terminal_returned(interactive))
+            stack.enter_context(cancel.on_cancel(lambda: _order(control, b"T")))
+            message = _relay(control, pipes, output)
         cancel.check()
         return _read_answer(message)
 
@@ -97,36 +85,54 @@ class ForkServer:
                 _order(control, b"K")
             self._stop()
 
-    def _send(self, descriptors: list[int]) -> None:
-        with self._lock:
-            for is_last in (False, True):
-                requests = self._started()
-                try:
-                    socket.send_fds(requests, [b"J"], descriptors)
-                    return
-                except OSError as error:
-                    self._stop()
-                    if is_last or not isinstance(error, (BrokenPipeError, ConnectionResetError)):
-                        raise JobError("server", f"can't reach the helper process: {error.strerror}") from error
+    def _hand_over(
+        self, stack: contextlib.ExitStack, job: bytes, with_pipes: bool, interactive: bool, extra: Sequence[int]
+    ) -> tuple[socket.socket, dict[int, Stream]]:
+        """Send a job; return our end of its control socket, and our ends of its pipes. `stack` closes them."""
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        stack.enter_context(control)
+        pipes: dict[int, Stream] = {}
+        with contextlib.ExitStack() as handed_over:
+            handed_over.enter_context(theirs)
+            files = [handed_over.enter_context(_stdin(interactive)), 1, 2]
+            if with_pipes:
+                for target, stream in enumerate(_STREAMS, start=1):
+                    reader, files[target] = os.pipe2(os.O_CLOEXEC)
+                    stack.callback(os.close, reader)
+                    handed_over.callback(os.close, files[target])
+                    pipes[reader] = stream
+            memory = handed_over.enter_context(memory_file(job))
+            with self._lock:
+                socket.send_fds(self._started(), [b"J"], [memory, theirs.fileno(), *files, *extra])
+        self._running.add(control)
+        stack.callback(self._running.discard, control)
+        return control, pipes
 
     def _started(self) -> socket.socket:
+        if self._process is not None and self._process.poll() is not None:
+            self._stop()
         if self._requests is not None:
             return self._requests
         if not sys.executable:
-            raise JobError("server", "can't start the helper process: Python does not know its own program")
+            raise JobError("server", "can't start a helper process: Python does not know its own program")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-I", "-S", _SERVER, "--serve", str(theirs.fileno())]
         if sys.dont_write_bytecode:
             command.insert(1, "-B")
-        with theirs:
+        with theirs, contextlib.ExitStack() as on_failure:
+            on_failure.enter_context(ours)
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()], cwd="/"
             )
+            on_failure.pop_all()
         self._requests = ours
         return ours
 
     def _stop(self) -> None:
         if self._requests is not None:
+            # Not just closed: a process that we forked meanwhile may still hold a copy.
+            with contextlib.suppress(OSError):
+                self._requests.shutdown(socket.SHUT_RDWR)
             self._requests.close()
             self._requests = None
         if self._process is not None:
@@ -157,6 +163,25 @@ def _stdin(interactive: bool) -> Iterator[int]:
         yield empty
     finally:
         os.close(empty)
+
+
+@contextlib.contextmanager
+def _terminal_returned(interactive: bool) -> Iterator[None]:
+    """Be the terminal's foreground process group again at the end, if we were at the start.
+
+    A shell with job control makes itself that, and cannot give it back: in its PID namespace, our group has no number.
+    """
+    group = os.getpgrp()
+    is_ours = interactive and os.isatty(0) and os.tcgetpgrp(0) == group
+    try:
+        yield
+    finally:
+        if is_ours:
+            # From the background this would stop us, unless SIGTTOU is blocked: tcsetpgrp(3).
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+            with contextlib.suppress(OSError):
+                os.tcsetpgrp(0, group)
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _order(control: socket.socket, order: bytes) -> None:

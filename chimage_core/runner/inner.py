@@ -35,6 +35,7 @@ def live(job: Job, report: socket.socket, files: Sequence[int], filter_program: 
     """
     try:
         syscalls.die_with_parent()
+        _close_others(report, files)
         _live(job, report, files, filter_program)
     except SetupError as error:
         _tell(report, error=error.message, kind=error.kind)
@@ -58,14 +59,26 @@ def _live(job: Job, report: socket.socket, files: Sequence[int], filter_program:
         mounts.change_root(job)
     try:
         os.chdir(job.workdir)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         place = job.workdir.decode("utf-8", "surrogateescape")
-        raise SetupError("workdir", f"can't enter working directory in image: {place}: {error.strerror}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SetupError("workdir", f"can't enter working directory in image: {place}: {reason}") from error
     if job.is_container and job.pid_namespace:
         _be_process_one(job, report, files, filter_program)
     _use_default_signals()
     _tell(report, ready=True)
     _execute(job, report, files, filter_program)
+
+
+def _close_others(report: socket.socket, files: Sequence[int]) -> None:
+    """Close what we have from the keeper: by /proc/1/fd, a command could leave the image through a directory of it."""
+    kept = {0, 1, 2, report.fileno(), *files}
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in kept:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # The one that listed this directory.
 
 
 def _forbid_imports() -> None:
@@ -82,7 +95,7 @@ def _be_process_one(job: Job, report: socket.socket, files: Sequence[int], filte
     signal.signal(signal.SIGTERM, _pass_to_all)
     # The child must not run our handler, nor lose a signal before it has default ones.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    child = os.fork()
+    child = syscalls.fork()
     if child == 0:
         _use_default_signals()
         _execute(job, report, files, filter_program)
@@ -124,6 +137,8 @@ def _execute(job: Job, report: socket.socket, files: Sequence[int], filter_progr
             os.setsid()
         _arrange(files, report)
         os.umask(_UMASK)
+        if job.is_container:
+            syscalls.forbid_new_privileges()
         if job.emulate:
             seccomp.install(filter_program)
         status, problem = _replace(job, os.execve)

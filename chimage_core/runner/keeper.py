@@ -66,7 +66,7 @@ class _Keeper:
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGCHLD, _do_nothing)
-        self._main = os.fork()
+        self._main = syscalls.fork()
         if self._main == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

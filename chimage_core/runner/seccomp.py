@@ -64,6 +64,9 @@ NUMBERS: dict[str, tuple[int | None, ...]] = {
 }
 """Numbers of the faked system calls, by name and ABI; None: the ABI has no such call."""
 
+_SECCOMP = {"arm64": 277, "arm": 383, "i386": 354, "ppc64le": 358, "s390x": 348, "x86_64": 317}
+"""Number of seccomp(2) itself, which the C library does not offer."""
+
 MODE_ARGUMENT = {"mknod": 1, "mknodat": 2}
 """Calls that are faked only for devices, and which argument says what is to be made."""
 
@@ -143,7 +146,7 @@ def install(filter_program: bytes) -> None:
         raise syscalls.SetupError("seccomp", f"root emulation has no system call table for {os.uname().machine}")
     try:
         syscalls.forbid_new_privileges()
-        syscalls.set_filter(filter_program)
+        syscalls.set_filter(filter_program, _SECCOMP[abi])
     except OSError as error:
         raise syscalls.SetupError("seccomp", f"can't install system call filter: {error.strerror}") from error
     kexec_load = NUMBERS["kexec_load"][ABIS.index(abi)]

@@ -21,7 +21,7 @@ if not __package__:
     # With -I and -S, only the standard library can be found; this adds the package that the file is in.
     sys.path.append(os.path.abspath(__file__).rsplit("/", 3)[0])
 from chimage_core.runner import job as jobs
-from chimage_core.runner import keeper, seccomp
+from chimage_core.runner import keeper, seccomp, syscalls
 
 if not __package__:
     sys.path.pop()
@@ -34,6 +34,7 @@ _MOST_FILES = 16
 def serve(requests: socket.socket) -> None:
     """Answer requests until the client closes its end."""
     _settle()
+    syscalls.forget_environment()
     filter_program = seccomp.program()
     # What exists now lives as long as the process: keepers need not look at it, and so not copy it.
     gc.disable()
@@ -44,9 +45,14 @@ def serve(requests: socket.socket) -> None:
             return
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
-        if os.fork() == 0:
-            requests.close()
-            _work(descriptors, filter_program)
+        try:
+            child = syscalls.fork()
+        except syscalls.SetupError as error:
+            os.write(descriptors[1], json.dumps({"error": error.message, "kind": error.kind}).encode())
+        else:
+            if child == 0:
+                requests.close()
+                _work(descriptors, filter_program)
         for descriptor in descriptors:
             os.close(descriptor)
 
