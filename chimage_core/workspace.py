@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from chimage_core.build.recovery import recover_interrupted
+from chimage_core.build.recovery import recover_interrupted, sweep
 from chimage_core.cache.protocol import Cache, CacheMode
 from chimage_core.cancel import CancelToken
 from chimage_core.events import Sink
@@ -19,6 +19,7 @@ from chimage_core.storage import store
 from chimage_core.storage.images import Images
 from chimage_core.storage.layout import Layout
 from chimage_core.storage.lock import Locks
+from chimage_core.storage.sessions import session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +55,10 @@ def open_workspace(
     layout = Layout(settings.storage)
     locks = Locks(layout, argv, emit=emit, cancel=cancel, timeout=settings.lock_timeout, enabled=settings.lock)
     store.prepare(layout, locks, emit=emit, old=Layout(settings.old_storage) if settings.old_storage else None)
-    with locks.storage(exclusive=exclusive):
-        workspace = _assembled(settings, layout, locks, runner, emit, cancel)
+    workspace = _assembled(settings, layout, locks, runner, emit, cancel)
+    sweep(layout, workspace.images, workspace.cache, locks, emit)
+    with locks.storage(exclusive=exclusive), session(layout):
+        store.validate(layout)  # While we waited, a newer program may have upgraded it.
         try:
             recover_interrupted(workspace.images, workspace.cache, locks, emit)
             yield workspace
@@ -97,7 +100,7 @@ def _cache(settings: Settings, layout: Layout, images: Images, emit: Sink, cance
     if mode is CacheMode.DISABLED:
         from chimage_core.cache.nocache import NoCache
 
-        return NoCache(images.find, cancel=cancel, xattrs=settings.xattrs)
+        return NoCache(images.published, images.names, cancel=cancel, xattrs=settings.xattrs)
     from chimage_core.cache.git.cache import GitCache
 
     return GitCache(layout.git, mode=mode, emit=emit, cancel=cancel, xattrs=settings.xattrs)

@@ -21,7 +21,6 @@ from chimage_core.rootfs.changes import AnythingChanged, PathsChanged
 from chimage_core.runner.protocol import OutputChunks
 from chimage_core.storage.images import Images
 
-
 SCRATCH_STATE = StateID.root(b"scratch")
 """The state of an image without files but those that every image has."""
 
@@ -92,7 +91,10 @@ class Builder:
             self._undo()
 
     def step(self, number: int, step: Step, *, base_is_known: bool = True) -> None:
-        """Look one step up, or carry it out. A step without a key is only announced (FROM as a hit, if `base_is_known`)."""
+        """Look one step up, or carry it out.
+
+        A step without a key is only announced (FROM as a hit, if `base_is_known`).
+        """
         site = self._site
         for text in step.warnings:
             site.emit(Warned(text=text))

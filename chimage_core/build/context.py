@@ -1,8 +1,9 @@
 """Where COPY takes files from: the build context, or the root file system of an earlier stage.
 
-Nothing outside can be reached. In the context, a symlink is what it is on the host, so one that leads out is an error; in
-a stage, paths are resolved as if its root were `/`, so none can lead out. A fingerprint describes sources by metadata
-only, because a cache lookup must not read the files. Source: ch-image manual, "COPY" and "RSYNC", "Build cache".
+Nothing outside can be reached. In the context, a symlink is what it is on the host, so one that leads out is an error;
+in a stage, paths are resolved as if its root were `/`, so none can lead out. A fingerprint describes sources by
+metadata only, because a cache lookup must not read the files. Source: ch-image manual, "COPY" and "RSYNC", "Build
+cache".
 """
 
 import glob
@@ -81,8 +82,8 @@ class SourceTree:
 
 def fingerprint(sources: list[Source], *, with_xattrs: bool) -> bytes:
     """Return 32 bytes that change when a source changes: names, types, permissions, sizes, mtimes, link targets and
-    (if asked for) extended attributes of all files. A directory's own size and mtime do not count: they say nothing that
-    its entries do not say, but change with every temporary file of an editor.
+    (if asked for) extended attributes of all files. A directory's own size and mtime do not count: they say nothing
+    that its entries do not say, but change with every temporary file of an editor.
     """
     digest = hashlib.sha256()
     for source in sources:

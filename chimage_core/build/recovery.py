@@ -1,12 +1,45 @@
 """What killed builds and imports left is completed or removed before the next one works."""
 
+import contextlib
 import os
 
 from chimage_core.cache.protocol import Cache
 from chimage_core.errors import StorageBusy
-from chimage_core.events import Sink, Warned
+from chimage_core.events import Notice, Sink, Warned
+from chimage_core.fs.atomic import TEMPORARY_PREFIX
+from chimage_core.fs.remove import remove_tree
 from chimage_core.storage.images import Images
+from chimage_core.storage.layout import Layout
 from chimage_core.storage.lock import Locks
+from chimage_core.storage.sessions import killed_sessions
+
+_TRANSIENT = frozenset({"upper", "work", "trash"})
+"""What is in the notes beside an image only while a RUN is carried out."""
+
+
+def sweep(layout: Layout, images: Images, cache: Cache, locks: Locks, emit: Sink) -> None:
+    """Remove what killed processes left, if there were any and nobody is at work just now."""
+    orphans = killed_sessions(layout)
+    if not orphans:
+        return
+    try:
+        with locks.at_once().storage(exclusive=True):
+            emit(Notice(level="verbose", text="cleaning up after a command that was killed"))
+            images.sweep_trash()
+            cache.sweep()
+            for name in os.listdir(layout.sides):
+                _sweep_side(os.path.join(layout.sides, name))
+            for path in orphans:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+    except StorageBusy:
+        pass  # What is left is in nobody's way; the next command will find it again.
+
+
+def _sweep_side(path: str) -> None:
+    for entry in os.listdir(path):
+        if entry in _TRANSIENT or entry.startswith(TEMPORARY_PREFIX):
+            remove_tree(os.path.join(path, entry))
 
 
 def recover_interrupted(images: Images, cache: Cache, locks: Locks, emit: Sink) -> None:
@@ -29,7 +62,7 @@ def _recover(images: Images, cache: Cache, emit: Sink, name: str) -> None:
         return  # Whoever held the lock before us has finished.
     promised, held = cache.head(name), cache.held(place)
     if promised is not None and (held == promised or not images.exists(name)):
-        # A build took the image to change it, or was about to put it in place: give it the content that its name promises.
+        # A build took the image to change it, or was about to put it in place: give it what its name promises.
         if held != promised:
             emit(Warned(text=f"restoring an image left unfinished by an interrupted command: {name}"))
             cache.restore(promised, place)

@@ -1,7 +1,7 @@
 """What an instruction may see while it is resolved: configuration, arguments, context, finished stages.
 
-Variables, strongest first: ENV of the image; ARG; what the host passes in (proxies, SSH_AUTH_SOCK, USER); what is always
-defined (PATH, TAR_OPTIONS). Source: ch-image manual, "Variable substitution".
+Variables, strongest first: ENV of the image; ARG; what the host passes in (proxies, SSH_AUTH_SOCK, USER); what is
+always defined (PATH, TAR_OPTIONS). Source: ch-image manual, "Variable substitution".
 """
 
 from collections.abc import Callable, Mapping

@@ -140,6 +140,9 @@ class Cache(Protocol):
     def reset(self) -> None:
         """Forget everything. The caller holds the storage lock exclusively."""
 
+    def sweep(self) -> None:
+        """Remove what killed processes left. The caller holds the storage lock exclusively."""
+
     def summary(self) -> CacheSummary:
         """Return how much is in the cache."""
 

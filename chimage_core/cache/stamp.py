@@ -7,14 +7,16 @@ before a power failure may be half on the disk. So it need not wait for the disk
 
 import contextlib
 import enum
+import fcntl
 import os
-import secrets
 from dataclasses import dataclass
 
 from chimage_core.errors import file_errors
 from chimage_core.rootfs.place import ImagePlace
 
 _FORMAT = "chimage-stamp 1"
+_GET_GENERATION = 0x80087601
+"""FS_IOC_GETVERSION of <linux/fs.h>."""
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -51,11 +53,11 @@ def read(place: ImagePlace) -> Stamp | None:
     try:
         with open(_path(place), encoding="ascii") as file:
             lines = file.read().splitlines()
-        status = os.lstat(place.root)
-    except (FileNotFoundError, UnicodeDecodeError):
+        identity = _identity(place.root)
+    except (OSError, UnicodeDecodeError):
         return None
     fields = dict(line.partition(" ")[::2] for line in lines[1:])
-    if lines[:1] != [_FORMAT] or fields.get("root") != _identity(status):
+    if lines[:1] != [_FORMAT] or fields.get("root") != identity:
         return None
     try:
         return Stamp(
@@ -73,9 +75,9 @@ def write(place: ImagePlace, stamp: Stamp) -> int:
     with file_errors("write image stamp", _path(place)):
         text = (
             f"{_FORMAT}\nstatus {stamp.status.value}\ncache {stamp.cache}\ncommit {stamp.commit}\nstate {stamp.state}\n"
-            f"root {_identity(os.lstat(place.root))}\nboot {_boot()}\n"
+            f"root {_identity(place.root)}\nboot {_boot()}\n"
         )
-        temporary = f"{_path(place)}.{secrets.token_hex(4)}"
+        temporary = f"{_path(place)}.{os.urandom(4).hex()}"
         descriptor = _open_new(temporary, place.side)
         try:
             os.write(descriptor, text.encode("ascii"))
@@ -105,8 +107,18 @@ def _open_new(path: str, directory: str) -> int:
         return os.open(path, flags, 0o666)
 
 
-def _identity(status: os.stat_result) -> str:
-    return f"{status.st_dev} {status.st_ino}"
+def _identity(root: str) -> str:
+    """Return what tells the directory from all others, also from one that gets its inode number later."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        try:
+            generation = fcntl.ioctl(descriptor, _GET_GENERATION, bytes(8)).hex()
+        except OSError:  # tmpfs and others, which do not use numbers again.
+            generation = "-"
+    finally:
+        os.close(descriptor)
+    return f"{status.st_dev} {status.st_ino} {generation}"
 
 
 def _boot() -> str:

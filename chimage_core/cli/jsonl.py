@@ -1,8 +1,8 @@
 """Events and results as JSON lines: one object per line on stdout, for scripts and the app.
 
-An event is `{"type": "step_resolved", ...its fields}`; a result is `{"type": "result", ...}`; an error
-`{"type": "error", "code": ..., "message": ..., "hint": ..., "exit_code": ...}`. Bytes are text in field `data`, or base64
-in field `data_b64` where they are not UTF-8.
+An event is `{"type": "step_resolved", ...its fields}`; a result is `{"type": "result", ...}`; an error `{"type":
+"error", "code": ..., "message": ..., "hint": ..., "exit_code": ...}`. Bytes are text in field `data`, or base64 in
+field `data_b64` where they are not UTF-8.
 """
 
 import base64

@@ -57,7 +57,7 @@ def run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) 
         return 128 + signal.SIGPIPE
     except Exception:
         traceback.print_exc()
-        print(f"error: this is a bug in {program}; please report it with the lines above", file=sys.stderr)
+        sys.stderr.write(f"error: this is a bug in {program}; please report it with the lines above\n")
         return EXIT_BUG
 
 

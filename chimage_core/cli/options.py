@@ -1,7 +1,7 @@
 """The command line's grammar: every option of the manual, before or after the subcommand.
 
-argparse alone knows the options; what they mean together with environment variables is `settings`' business. Options that
-were not given are absent from the namespace, so that a variable or default can take their place.
+argparse alone knows the options; what they mean together with environment variables is `settings`' business. Options
+that were not given are absent from the namespace, so that a variable or default can take their place.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Events as text on stderr, in the manual's shape.
 
-Everything that comes from outside (Dockerfiles, file names, messages) is made printable here: it cannot steer a terminal.
+Everything that comes from outside (Dockerfiles, file names, messages) is made printable here: it cannot steer a
+terminal.
 """
 
 from collections.abc import Iterator

@@ -42,8 +42,8 @@ def summary_lines(summary: CacheSummary) -> Iterator[str]:
 def tree_lines(graph: CacheGraph, *, verbose: bool) -> Iterator[str]:
     """Yield the build cache as a tree, newest first, in the manner of `git log --graph`.
 
-    A snapshot has one parent at most. The children of a fork are drawn one below the other, each but the first in a column
-    of its own that ends at the fork, so lines never cross.
+    A snapshot has one parent at most. The children of a fork are drawn one below the other, each but the first in a
+    column of its own that ends at the fork, so lines never cross.
     """
     children: dict[str, list[GraphNode]] = {}
     known = {node.token for node in graph.nodes}

@@ -7,7 +7,6 @@ A reader never sees half a file, and a process that dies leaves at most a tempor
 import contextlib
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 
 from chimage_core.fs.remove import remove_tree
@@ -47,7 +46,7 @@ def write_file(path: str, data: bytes, *, mode: int = 0o666, sync: bool = True) 
 
 def temporary_name(parent: str) -> str:
     """Return an unused path in `parent`, recognisable as temporary."""
-    return os.path.join(parent, TEMPORARY_PREFIX + secrets.token_hex(8))
+    return os.path.join(parent, TEMPORARY_PREFIX + os.urandom(8).hex())
 
 
 @contextlib.contextmanager
@@ -56,7 +55,7 @@ def temporary_directory(parent: str, prefix: str = "") -> Iterator[str]:
 
     To keep the result, rename it away inside the block. `prefix` makes the name tell what it was for.
     """
-    path = os.path.join(parent, f"{TEMPORARY_PREFIX}{prefix}{secrets.token_hex(8)}")
+    path = os.path.join(parent, f"{TEMPORARY_PREFIX}{prefix}{os.urandom(8).hex()}")
     os.mkdir(path, 0o700)
     try:
         yield path

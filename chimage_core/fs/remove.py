@@ -7,7 +7,6 @@ built. Another file system mounted inside is never emptied: the removal stops th
 
 import errno
 import os
-import secrets
 import stat
 
 from chimage_core.errors import file_errors
@@ -45,7 +44,7 @@ def remove_aside(path: str, trash: str) -> None:
     So the name is free at once, and what a crash leaves is in one place. Nothing to do if `path` is missing. Raises
     FileError.
     """
-    aside = os.path.join(trash, secrets.token_hex(8))
+    aside = os.path.join(trash, os.urandom(8).hex())
     with file_errors("remove", path):
         os.makedirs(trash, mode=0o700, exist_ok=True)
         try:

@@ -26,7 +26,7 @@ ROOT_NAMES = frozenset(
 """Names in the root of images, by the Filesystem Hierarchy Standard and usage; never an enclosing directory."""
 
 
-class _NotEnclosed(Exception):  # noqa: N818 (nothing went wrong)
+class _NotEnclosed(Exception):
     """A member is outside of the directory that we took for the root."""
 
 

@@ -40,8 +40,8 @@ class ImportResult:
 def import_image(workspace: Workspace, request: ImportRequest) -> ImportResult:
     """Import an image, replacing one of that name.
 
-    Metadata that comes with it (`/ch/metadata.json`) is kept. Raises FileError, LayerError, StorageError; an image of that
-    name is then as it was.
+    Metadata that comes with it (`/ch/metadata.json`) is kept. Raises FileError, LayerError, StorageError; an image of
+    that name is then as it was.
     """
     emit, images, name = workspace.emit, workspace.images, request.reference.file_name
     emit(Notice(level="info", text=f"importing:    {request.path}"))

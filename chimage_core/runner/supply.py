@@ -5,15 +5,15 @@ commands of a build.
 """
 
 import json
-import os
+from typing import TYPE_CHECKING
 
 from chimage_core.errors import FileError
 from chimage_core.fs.atomic import write_file
-from chimage_core.runner import probe
-from chimage_core.runner.choose import choose
-from chimage_core.runner.namespace import NamespaceRunner
-from chimage_core.runner.probe import Abilities
 from chimage_core.runner.protocol import Runner
+
+if TYPE_CHECKING:
+    # Imported where they are used: most builds hit, and run nothing.
+    from chimage_core.runner.probe import Abilities
 
 _LONGEST_MEMORY = 1 << 20
 
@@ -32,6 +32,9 @@ class RunnerSupply:
     def runner(self) -> Runner:
         """Return the runner. Raises RunnerError, DependencyMissing, UsageError."""
         if self._runner is None:
+            from chimage_core.runner.choose import choose
+            from chimage_core.runner.namespace import NamespaceRunner
+
             abilities = self._remembered()
             self._runner = choose(self._kind, self._directory, abilities)
             if abilities is not None and isinstance(self._runner, NamespaceRunner):
@@ -50,13 +53,16 @@ class RunnerSupply:
         if self._runner is not None:
             self._runner.close()
 
-    def _remembered(self) -> Abilities | None:
+    def _remembered(self) -> "Abilities | None":
         """Return what is known of our own containers here, found out if need be; None where they are not wanted."""
         if self._kind not in ("auto", "python"):
             return None
+        from chimage_core.runner import probe
+        from chimage_core.runner.namespace import NamespaceRunner
+
         key = probe.key(self._directory)
         known = _read(self._memory)
-        abilities = Abilities.from_json(known.get(key))
+        abilities = probe.Abilities.from_json(known.get(key))
         # A refusal may be cured by the administrator at any time: only what works is remembered.
         if abilities is None or not abilities.namespaces:
             runner = NamespaceRunner()

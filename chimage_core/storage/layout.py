@@ -37,6 +37,11 @@ class Layout:
         return self._in("locks")
 
     @property
+    def sessions(self) -> str:
+        """Directory of the files of commands at work."""
+        return self._in("sessions")
+
+    @property
     def probes(self) -> str:
         """File: what kernel and file system allow, as found out."""
         return self._in("probes")
@@ -106,6 +111,7 @@ class Layout:
         """All directories that a storage directory has from the beginning."""
         return (
             self.locks,
+            self.sessions,
             self.cache,
             self.mounts,
             self.blobs,

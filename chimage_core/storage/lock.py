@@ -57,9 +57,7 @@ class Locks:
 
     def at_once(self) -> "Locks":
         """Return the same locks, to be taken only where nobody has to be waited for."""
-        return Locks(
-            self._layout, self._argv, emit=self._emit, cancel=self._cancel, timeout=0, enabled=self._enabled
-        )
+        return Locks(self._layout, self._argv, emit=self._emit, cancel=self._cancel, timeout=0, enabled=self._enabled)
 
     @contextlib.contextmanager
     def storage(self, *, exclusive: bool = False) -> Iterator[None]:

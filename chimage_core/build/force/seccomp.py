@@ -1,9 +1,10 @@
 """`--force=seccomp`: a system call filter pretends success; hooks silence commands that check whether it worked.
 
-A hook knows nothing of shell syntax, as the manual says: it finds the command as a word anywhere in the text, also as the
-last part of a path or as an argument. (What it does not do is match within a path: `/var/lib/apt/lists` stays.)
+A hook knows nothing of shell syntax, as the manual says: it finds the command as a word anywhere in the text, also as
+the last part of a path or as an argument. (What it does not do is match within a path: `/var/lib/apt/lists` stays.)
 """
 
+import itertools
 import re
 import shlex
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ class SeccompForcer:
     def wrap(self, argv: tuple[str, ...], rootfs: str) -> ForcedCommand:
         """Return `argv` with the hooks' arguments inserted, behind the program and inside words that are shell text."""
         words = self._as_program(argv[0])
-        for before, word in zip(argv, argv[1:], strict=False):
+        for before, word in itertools.pairwise(argv):
             is_shell_text = before == "-c" or any(map(str.isspace, word))
             words.append(self._in_text(word) if is_shell_text else word)
         forced = tuple(words)

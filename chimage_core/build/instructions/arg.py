@@ -1,8 +1,8 @@
 """ARG: declare build arguments.
 
-A value comes from `--build-arg`, else from the default, else from the same ARG before the first FROM, else there is none.
-Defining an argument is a miss when its value changed, whether or not it is used (manual, "Variable substitution"), except
-for those that the host passes in.
+A value comes from `--build-arg`, else from the default, else from the same ARG before the first FROM, else there is
+none. Defining an argument is a miss when its value changed, whether or not it is used (manual, "Variable
+substitution"), except for those that the host passes in.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """COPY: files from the context, or from an earlier stage, into the image.
 
-Semantics are those of Docker's legacy builder: of a directory, the contents are copied; the destination is a directory if
-it ends in a slash, or there are several sources, or the source is a directory; symlinks named as source or destination are
-followed, deeper ones are copied. Source: ch-image manual, "COPY".
+Semantics are those of Docker's legacy builder: of a directory, the contents are copied; the destination is a directory
+if it ends in a slash, or there are several sources, or the source is a directory; symlinks named as source or
+destination are followed, deeper ones are copied. Source: ch-image manual, "COPY".
 """
 
 import os

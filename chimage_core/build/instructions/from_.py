@@ -1,7 +1,8 @@
 """FROM: what a stage starts from.
 
-Arguments before the first FROM, and those of `FROM --arg`, are visible in the whole file (manual, "ARG"). So they are part
-of each stage's configuration, and a stage that gets other values than its base was built with starts in a state of its own.
+Arguments before the first FROM, and those of `FROM --arg`, are visible in the whole file (manual, "ARG"). So they are
+part of each stage's configuration, and a stage that gets other values than its base was built with starts in a state
+of its own.
 """
 
 from collections.abc import Mapping

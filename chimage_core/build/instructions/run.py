@@ -1,7 +1,7 @@
 """RUN: execute a command in the image.
 
-The shell form is given to the shell as it stands: the shell expands variables, from its environment. The exec form has its
-set variables replaced. Changes go to an overlay where the kernel allows it: what the command changed is then known
+The shell form is given to the shell as it stands: the shell expands variables, from its environment. The exec form has
+its set variables replaced. Changes go to an overlay where the kernel allows it: what the command changed is then known
 exactly, and a command that fails has changed nothing.
 """
 

@@ -6,6 +6,7 @@ the place; then its stat cache. So a hit is never half a state, whenever the pro
 
 import os
 import re
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.refs import DELETED, IMAGES, STATES, References, escape, unescape
 from chimage_core.cache.git.repository import Repository
 from chimage_core.cache.git.scan import Scanner
-from chimage_core.cache.git.statcache import StatCache
+from chimage_core.cache.git.statcache import Record, StatCache, own_numbers
 from chimage_core.cache.git.treebuild import Identity, build_tree, has_unseen_links
 from chimage_core.cache.git.trees import ObjectSink, Trees
 from chimage_core.cache.protocol import CacheGraph, CacheMode, CacheSummary, Snapshot, StepRecord
@@ -89,7 +90,7 @@ class GitCache:
         deflate: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open the repository at this path, or create it.
+        """Open the repository at this path. It is created when something is to be remembered.
 
         `sync`: a commit is on the disk when it returns. `workers`: processes for heavy work; 0: one per core, at most
         8. `deflate`: whole images are deflated (0.4 times the disk space, for 1.6 times the CPU time). Raises as
@@ -110,8 +111,7 @@ class GitCache:
         self._open()
 
     def _open(self) -> None:
-        self._objects = os.path.join(self._repository.path, "objects")
-        self._store = ObjectStore(self._objects)
+        self._store = ObjectStore(self._repository.objects)
         self._references = References(self._repository.path, sync=self._sync)
 
     # Looking up
@@ -169,6 +169,7 @@ class GitCache:
 
     def commit(self, place: ImagePlace, record: StepRecord) -> Snapshot:
         """Remember what the place holds; see the protocol."""
+        self._repository.create()
         base = None if record.parent is None else self._base(place)
         self._watched.pop(place.root, None)
         touched = self._take_changes(place, record.changes, base)
@@ -283,7 +284,7 @@ class GitCache:
             scanner = self._scan(place, None, base, pack)
         files = _pending_files(scanner)
         if is_heavy(files):
-            reading = Reading(self._objects, self._deflate, self._sync, self._workers, self._cancel)
+            reading = Reading(self._repository.objects, self._deflate, self._sync, self._workers, self._cancel)
             read_in_parallel(files, reading, self._store)
         else:
             _read_here(files, pack)
@@ -385,23 +386,20 @@ class GitCache:
             records = self._materializer().make(target, new)
             stamps.forget(place)
             with file_errors("replace image directory", place.root):
-                if os.path.lexists(place.root):
-                    exchange(new, place.root)
-                else:
-                    os.rename(new, place.root)
+                records[b""] = _move(new, place.root, records[b""])
             now = self._stamp_clean(place, snapshot)
             stats = self._stats[place.side] = StatCache(os.path.join(place.side, "stat"))
             stats.replace(bytes.fromhex(snapshot.token), records, now)
 
     def _materializer(self) -> Materializer:
-        return Materializer(self._objects, self._store, self._xattrs, self._workers, self._cancel)
+        return Materializer(self._repository.objects, self._store, self._xattrs, self._workers, self._cancel)
 
     # What is known
 
     def _stamp(self, place: ImagePlace) -> Stamp | None:
         """Return what is known of a place, if it is about this repository."""
         stamp = stamps.read(place)
-        return stamp if stamp is not None and stamp.cache == self._repository.id and stamp.commit else None
+        return stamp if stamp is not None and stamp.commit and stamp.cache == self._repository.id else None
 
     def _base(self, place: ImagePlace) -> _Base | None:
         """Return what a place last held, if that is still in the cache."""
@@ -458,6 +456,23 @@ def _content_state(identity: Identity | None, config: ImageConfig) -> StateID:
     if identity is None:
         raise AssertionError("a state ID is given or made of the content")
     return StateID.root(b"content\0" + identity.value() + config.to_json())
+
+
+def _move(new: str, root: str, record: Record) -> Record:
+    """Let a directory take the place of another, or of nothing; return its stat record.
+
+    A directory can be moved only by who may write it, since its entry `..` changes.
+    """
+    mode = stat.S_IMODE(os.lstat(new).st_mode)
+    os.chmod(new, 0o700)
+    if os.path.lexists(root):
+        if stat.S_ISDIR(os.lstat(root).st_mode):
+            os.chmod(root, 0o700)
+        exchange(new, root)
+    else:
+        os.rename(new, root)
+    os.chmod(root, mode)
+    return own_numbers(os.lstat(root)), record[1], record[2]
 
 
 def _disk_size(path: str) -> int:

@@ -8,7 +8,6 @@ Source: gitformat-pack(5).
 
 import contextlib
 import os
-import secrets
 import struct
 import sys
 from array import array
@@ -16,7 +15,7 @@ from collections.abc import Callable
 
 from chimage_core.cache.git import deflate
 from chimage_core.cache.git.objects import BLOB, header, identify, sha1
-from chimage_core.errors import CacheError
+from chimage_core.errors import CacheError, file_errors
 from chimage_core.fs.atomic import sync_directory
 
 TEMPORARY_PACK = "tmp_pack_"
@@ -47,7 +46,7 @@ class PackWriter:
         self._buffered = 0
         self._end = _HEAD.size
         self._file: int | None = None
-        self._temporary = os.path.join(directory, TEMPORARY_PACK + secrets.token_hex(8))
+        self._temporary = os.path.join(directory, TEMPORARY_PACK + os.urandom(8).hex())
 
     def __enter__(self) -> "PackWriter":
         return self
@@ -88,14 +87,15 @@ class PackWriter:
         if not self._index:
             self.abandon()
             return None
-        trailer = self._finish_pack()
-        path = os.path.join(self._directory, f"pack-{trailer.hex()}")
-        index = _encode_index(self._index, self._offsets, self._checksums, trailer)
-        os.rename(self._temporary, path + ".pack")
-        _write_file(self._temporary, index, self._sync)
-        os.rename(self._temporary, path + ".idx")
-        if self._sync:
-            sync_directory(self._directory)
+        with file_errors("write build cache", self._temporary):
+            trailer = self._finish_pack()
+            path = os.path.join(self._directory, f"pack-{trailer.hex()}")
+            index = _encode_index(self._index, self._offsets, self._checksums, trailer)
+            os.rename(self._temporary, path + ".pack")
+            _write_file(self._temporary, index, self._sync)
+            os.rename(self._temporary, path + ".idx")
+            if self._sync:
+                sync_directory(self._directory)
         return path + ".idx"
 
     def abandon(self) -> None:
@@ -128,6 +128,10 @@ class PackWriter:
             self._flush()
 
     def _flush(self) -> None:
+        with file_errors("write build cache", self._temporary):
+            self._write_buffer()
+
+    def _write_buffer(self) -> None:
         if self._file is None:
             self._file = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
             # The number of objects is filled in at the end.

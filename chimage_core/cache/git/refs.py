@@ -10,7 +10,6 @@ import contextlib
 import mmap
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterator
 
@@ -113,7 +112,7 @@ class References:
         """Give a file with the value, beside the reference; it is removed at the end, if it is still there."""
         parent = os.path.dirname(self._path(name))
         # Git ignores what starts with a dot.
-        temporary = os.path.join(parent, f".tmp-{secrets.token_hex(8)}")
+        temporary = os.path.join(parent, f".tmp-{os.urandom(8).hex()}")
         with file_errors("write build cache", self._path(name)):
             descriptor = self._open_new(temporary, parent)
             try:

@@ -7,7 +7,6 @@ Source: gitrepository-layout(5), git-config(1).
 
 import os
 import re
-import secrets
 
 from chimage_core.errors import CacheBroken, CacheError, file_errors
 from chimage_core.fs.atomic import temporary_directory
@@ -40,22 +39,33 @@ _ID = re.compile(r"^\s*id = ([0-9a-f]+)$", re.MULTILINE)
 
 
 class Repository:
-    """Where things are in the repository. `id` is random, given at its creation."""
+    """Where things are in the repository."""
 
     def __init__(self, path: str) -> None:
-        """Open the repository at `path`, after creating it if it is missing.
+        """Open the repository at `path`, which need not exist yet.
 
         Raises FileError, CacheBroken for something else at that place, CacheError for a newer format.
         """
         self.path = path
+        self.objects = os.path.join(path, "objects")
         self.packs = os.path.join(path, "objects", "pack")
-        self.refs = os.path.join(path, "refs")
-        with file_errors("open build cache", path):
+        self.id = ""
+        """Random, given at its creation; empty before."""
+        self._read()
+
+    def create(self) -> None:
+        """Create the repository if it is missing. Raises as opening it does."""
+        if not self.id:
+            with file_errors("create build cache", self.path):
+                _create(self.path)
+            self._read()
+
+    def _read(self) -> None:
+        with file_errors("open build cache", self.path):
             try:
-                config = _read_config(path)
+                config = _read_config(self.path)
             except FileNotFoundError:
-                _create(path)
-                config = _read_config(path)
+                return
         self.id = self._check(config)
 
     def _check(self, config: str) -> str:
@@ -86,7 +96,7 @@ def _create(path: str) -> None:
             os.makedirs(os.path.join(temporary, directory))
         _write(temporary, "HEAD", "ref: refs/heads/main\n")
         _write(temporary, "description", "build cache of chimage\n")
-        _write(temporary, "config", _CONFIG.format(format=FORMAT, id=secrets.token_hex(8)))
+        _write(temporary, "config", _CONFIG.format(format=FORMAT, id=os.urandom(8).hex()))
         try:
             os.rename(temporary, path)
         except OSError:
