@@ -113,9 +113,6 @@ class NoCache:
     def sweep(self) -> None:
         """Do nothing."""
 
-    def sweep(self) -> None:
-        """Do nothing."""
-
     def summary(self) -> CacheSummary:
         """Return that there is nothing."""
         return CacheSummary(named_images=0, state_ids=0, commits=0, files=0, disk_bytes=0, large_files=0, large_bytes=0)

@@ -18,7 +18,7 @@ from chimage_core.cache.protocol import Snapshot
 from chimage_core.cache.state import StateID
 from chimage_core.dockerfile.ast import Dockerfile
 from chimage_core.errors import ContextError, ImageUnavailable, UsageError, file_errors
-from chimage_core.events import Warned
+from chimage_core.events import Notice, Warned
 from chimage_core.events.build import BuildFinished, BuildStarted, StageStarted, StepResolved
 from chimage_core.events.storage import ImageReady
 from chimage_core.image.config import ImageConfig
@@ -101,8 +101,10 @@ def build(workspace: Workspace, request: BuildRequest, dockerfile: Dockerfile) -
         )
     )
     result = _Build(workspace, request, dockerfile, plan).run()
-    if not request.is_dry_run:
-        emit(ImageReady(reference=str(reference), path=result.path))
+    if request.is_dry_run:
+        emit(Notice(level="info", text="dry run: nothing was executed"))
+        return result
+    emit(ImageReady(reference=str(reference), path=result.path))
     emit(
         BuildFinished(
             reference=str(reference),

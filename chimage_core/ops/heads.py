@@ -4,6 +4,7 @@ import os
 
 from chimage_core.cache.protocol import Snapshot, StepRecord
 from chimage_core.image.config import ImageConfig
+from chimage_core.image.reference import Reference
 from chimage_core.rootfs import metadata
 from chimage_core.rootfs.changes import AnythingChanged
 from chimage_core.workspace import Workspace
@@ -21,7 +22,7 @@ def head(workspace: Workspace, name: str) -> Snapshot | None:
         return workspace.cache.head(name)
     place = workspace.images.published(name)
     config = metadata.read(place.root, workspace.architecture) or ImageConfig(architecture=workspace.architecture)
-    record = StepRecord(parent=None, state=None, text=f"IMPORT {name}", config=config, changes=AnythingChanged())
+    record = StepRecord(parent=None, state=None, text=f"IMPORT {Reference.from_file_name(name)}", config=config, changes=AnythingChanged())
     snapshot = workspace.cache.commit(place, record)
     workspace.cache.publish(name, snapshot)
     return snapshot
