@@ -99,6 +99,8 @@ def _be_process_one(job: Job, report: socket.socket, files: Sequence[int], filte
     if child == 0:
         _use_default_signals()
         _execute(job, report, files, filter_program)
+    # Out of the client's process group: what a terminal or a batch system sends to that is the client's business.
+    os.setpgid(0, 0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     for fd in files:
         os.close(fd)

@@ -13,6 +13,7 @@ import pytest
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import Cancelled, RunnerError
+from chimage_core.fs.remove import remove_tree
 from chimage_core.runner.chrun import BwrapRunner, ChRunRunner
 from chimage_core.runner.namespace import NamespaceRunner
 from chimage_core.runner.protocol import Bind, Emulation, Overlay, Runner, RunRequest, RunResult
@@ -130,11 +131,13 @@ def processes_with(marker: str) -> list[str]:
 
 def listing(root: Path) -> dict[str, tuple[int, int, int]]:
     """Mode, size and modification time of everything in a tree."""
-    paths = [root, *root.rglob("*")]
-    return {
-        str(path.relative_to(root)): (status.st_mode, status.st_size, status.st_mtime_ns)
-        for path, status in ((path, path.lstat()) for path in paths)
-    }
+    found = {}
+    for path in (root, *root.rglob("*")):
+        status = path.lstat()
+        # The size of a directory is the file system's business.
+        size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+        found[str(path.relative_to(root))] = (status.st_mode, size, status.st_mtime_ns)
+    return found
 
 
 @pytest.mark.parametrize("status", [0, 1, 3, 255])
@@ -522,13 +525,15 @@ class TestOverlay:
     """Only runners that say they can."""
 
     @pytest.fixture
-    def overlay(self, runner: Runner, tmp_path: Path) -> Overlay:
+    def overlay(self, runner: Runner, tmp_path: Path) -> Iterator[Overlay]:
         if not runner.can_overlay(str(tmp_path)):
             pytest.skip(f"{runner.name} cannot use overlays here")
         overlay = Overlay(str(tmp_path / "upper, : \\"), str(tmp_path / "work"))
         Path(overlay.upper).mkdir(0o700)
         Path(overlay.work).mkdir()
-        return overlay
+        yield overlay
+        # It holds a directory without permissions, which would stay behind.
+        remove_tree(overlay.work)
 
     def test_changes_go_to_the_upper_directory_only(self, run: Run, overlay: Overlay) -> None:
         (run.rootfs / "opt/old").mkdir(parents=True)
@@ -559,10 +564,7 @@ class TestOverlay:
         os.utime(run.rootfs, (1_000_000_000, 1_000_000_000))
         run.rootfs.chmod(0o751)
         assert run.sh("stat -c '%a %Y' /", overlay=overlay) == "751 1000000000\n"
-        assert (
-            listing(Path(overlay.upper)) == {".": (stat.S_IFDIR | 0o751, 0, 1_000_000_000 * 10**9)}
-            or os.stat(overlay.upper).st_mtime_ns == 1_000_000_000 * 10**9
-        )
+        assert listing(Path(overlay.upper)) == {".": listing(run.rootfs)["."]}
 
     def test_mount_points_appear_neither_in_the_image_nor_in_the_changes(
         self, run: Run, overlay: Overlay, tmp_path: Path
