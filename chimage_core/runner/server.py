@@ -60,8 +60,16 @@ def serve(requests: socket.socket) -> None:
 def _settle() -> None:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    # Nobody waits for the keepers.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, _reap)
+
+
+def _reap(number: int, frame: object) -> None:
+    """Wait for keepers that have ended. If they were ignored instead, the kernel would forget their CPU time."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
 
 
 def _work(descriptors: list[int], filter_program: bytes) -> None:
