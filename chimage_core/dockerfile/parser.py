@@ -130,7 +130,18 @@ class _Parser:
 
 @functools.cache
 def _grammar(escape: str) -> "Lark":
-    """Return the parser for logical lines of files with this escape character."""
+    """Return the parser for logical lines of files with this escape character: made before, if that is possible."""
+    import lark
+
+    from chimage_core.dockerfile import tables
+
+    if escape == "\\" and lark.__version__ == tables.LARK_VERSION:
+        return lark.Lark.load({"data": tables.DATA, "memo": tables.MEMO})
+    return build_grammar(escape)
+
+
+def build_grammar(escape: str) -> "Lark":
+    """Make the parser of the grammar."""
     from lark import Lark
 
     with open(os.path.join(os.path.dirname(__file__), "grammar.lark"), encoding="utf-8") as file:
