@@ -5,6 +5,7 @@ are data from strangers, so neither `/ch` nor a file in it is ever followed as a
 or no regular file, is no metadata when reading, and is replaced when writing.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
@@ -57,6 +58,8 @@ def write(root: str, config: ImageConfig) -> tuple[str, ...]:
             remove_tree(directory)
             os.mkdir(directory)
             os.chmod(directory, 0o755)
+        elif os.lstat(directory).st_mode & 0o700 != 0o700:  # A RUN may have done anything.
+            os.chmod(directory, 0o755)
         _replace(os.path.join(directory, METADATA), config.to_json())
         _replace(os.path.join(directory, ENVIRONMENT), lines)
     return left_out
@@ -103,8 +106,9 @@ def _content(path: str) -> bytes | None:
 
 
 def _replace(path: str, data: bytes) -> None:
-    if _content(path) == data:
-        return
+    with contextlib.suppress(PermissionError):
+        if _content(path) == data:
+            return
     if _is_directory(path):
         remove_tree(path)
     write_file(path, data, sync=False)

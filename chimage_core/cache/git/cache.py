@@ -4,11 +4,12 @@ Order of a commit: contents, trees and commit in packs, on the disk; then the re
 the place; then its stat cache. So a hit is never half a state, whenever the process is killed.
 """
 
+import contextlib
 import os
 import re
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from chimage_core.cache import stamp as stamps
@@ -173,7 +174,8 @@ class GitCache:
         base = None if record.parent is None else self._base(place)
         self._watched.pop(place.root, None)
         touched = self._take_changes(place, record.changes, base)
-        rootfs_metadata.write(place.root, record.config)
+        with _writable(place.root):
+            rootfs_metadata.write(place.root, record.config)
         if touched is not None:
             touch(touched, [os.fsencode(rootfs_metadata.DIRECTORY)])
         with self._pack() as pack:
@@ -456,6 +458,20 @@ def _content_state(identity: Identity | None, config: ImageConfig) -> StateID:
     if identity is None:
         raise AssertionError("a state ID is given or made of the content")
     return StateID.root(b"content\0" + identity.value() + config.to_json())
+
+
+@contextlib.contextmanager
+def _writable(root: str) -> Iterator[None]:
+    """Give us all permissions on a root directory for a while: a RUN may have taken them."""
+    mode = stat.S_IMODE(os.lstat(root).st_mode)
+    if mode & 0o700 == 0o700:
+        yield
+        return
+    os.chmod(root, mode | 0o700)
+    try:
+        yield
+    finally:
+        os.chmod(root, mode)
 
 
 def _move(new: str, root: str, record: Record) -> Record:

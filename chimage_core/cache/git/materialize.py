@@ -143,6 +143,7 @@ def make_files(payload: Any, numbers: Iterator[int]) -> Any:
         for path, tree in parts[number]:
             with file_errors("write image directory", os.fsdecode(root + b"/" + path)):
                 records.append((path, *_fill_directory(store, root + b"/" + path, tree, xattrs)))
+        store.release()
     return records
 
 
@@ -215,8 +216,7 @@ def finish_directory(full: bytes, own: bytes, xattrs: bool, *, exact: bool = Fal
     entry = metadata.parse_line(own)
     if xattrs and (entry.xattrs or exact):
         xattr.write(full, dict(entry.xattrs), exact=exact)
-    if entry.mode != 0o700 or exact:
-        os.chmod(full, entry.mode)
+    os.chmod(full, entry.mode)  # Always: a new directory inherits the setgid bit.
     os.utime(full, ns=(entry.mtime, entry.mtime))
     return own_numbers(os.lstat(full))
 

@@ -39,7 +39,8 @@ class Pack:
             raise CacheBroken(f"not a pack index of version 2: {index}")
         self._fanout = struct.unpack_from(">256I", self._index, 8)
         self.count = self._fanout[255]
-        self.data = memoryview(_map(self.path))
+        self._map = _map(self.path)
+        self.data = memoryview(self._map)
         self.size = len(self.data)
         self.end = self.size - 20
         """Where the last entry ends and the pack's checksum begins."""
@@ -81,6 +82,10 @@ class Pack:
             size |= (byte & 0x7F) << shift
             shift += 7
         return kind, size, offset
+
+    def release(self) -> None:
+        """Give the memory of what was read back to the system; it is mapped again when needed."""
+        self._map.madvise(mmap.MADV_DONTNEED)
 
     def _offset(self, number: int) -> int:
         table = _NAMES + 24 * self.count
@@ -167,6 +172,12 @@ class ObjectStore:
         if not self._is_listed:
             self.refresh()
         return list(self._packs)
+
+    def release(self) -> None:
+        """Give the memory of what was read back to the system: mapped pages count as ours."""
+        for pack in self._packs:
+            if pack.size > _WHOLE:
+                pack.release()
 
     def forget_removed(self) -> None:
         """Close packs whose files are gone."""
