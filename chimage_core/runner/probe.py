@@ -76,16 +76,16 @@ def probe(server: ForkServer, directory: str) -> Abilities:
 
 
 def can_overlay(server: ForkServer, directory: str) -> bool:
-    """Return whether an overlay whose upper directory is in `directory` records deletions as we read them."""
+    """Return whether an overlay works whose directories are in `directory`, and records changes as we read them."""
     try:
         place = tempfile.mkdtemp(prefix="overlay-", dir=directory)
     except OSError:
         return False
     try:
         lower, upper, work = (os.path.join(place, name) for name in ("lower", "upper", "work"))
-        for path in (lower, upper, work, f"{lower}/directory"):
+        for path in (lower, upper, work, f"{lower}/replaced"):
             os.mkdir(path)
-        for path in (f"{lower}/file", f"{lower}/directory/file"):
+        for path in (f"{lower}/deleted", f"{lower}/replaced/file", f"{lower}/changed"):
             with open(path, "xb"):
                 pass
         trial = job.encode(trial="overlay", pid_namespace=False, root=lower, overlay=(upper, work))
@@ -119,11 +119,12 @@ def _works(server: ForkServer, trial: bytes) -> bool:
 
 
 def _has_marks(upper: str) -> bool:
-    whiteout = os.lstat(f"{upper}/file")
+    whiteout = os.lstat(f"{upper}/deleted")
     return (
         stat.S_ISCHR(whiteout.st_mode)
         and whiteout.st_rdev == 0
-        and os.getxattr(f"{upper}/directory", "user.overlay.opaque") == b"y"
+        and os.getxattr(f"{upper}/replaced", "user.overlay.opaque") == b"y"
+        and os.stat(f"{upper}/changed").st_size > 0
     )
 
 

@@ -36,15 +36,20 @@ def _can_mount() -> bool:
 
 
 def _change_overlay(job: Job) -> None:
-    """Delete a file and replace a directory, which needs both marks of an overlay; the client looks at the result."""
+    """Do what needs an overlay's marks for deleted and replaced, and its copying; the client looks at the result.
+
+    Copying fails for files of a group that the user namespace does not have, as in a set-group-ID directory.
+    """
     if job.overlay is None:
         raise SetupError("overlay", "no overlay to try")
     mounts.mount_overlay(job.root, job.overlay.upper, job.overlay.work)
     try:
-        os.unlink(os.path.join(job.root, b"file"))
-        directory = os.path.join(job.root, b"directory")
+        os.unlink(os.path.join(job.root, b"deleted"))
+        directory = os.path.join(job.root, b"replaced")
         os.unlink(os.path.join(directory, b"file"))
         os.rmdir(directory)
         os.mkdir(directory)
+        with open(os.path.join(job.root, b"changed"), "ab") as file:
+            file.write(b"new")
     except OSError as error:
         raise SetupError("overlay", f"can't change files on an overlay: {error.strerror}") from error

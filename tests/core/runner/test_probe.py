@@ -58,6 +58,16 @@ class TestHere:
         assert not runner.can_overlay("/proc")
         assert not runner.can_overlay("/not/there")
 
+    @pytest.mark.root
+    def test_files_of_a_foreign_group_are_no_place_for_an_overlay(
+        self, runner: NamespaceRunner, tmp_path: Path
+    ) -> None:
+        """Shared project directories give their group to what is made in them; only our own exists in the namespace."""
+        assert runner.can_overlay(str(tmp_path))
+        os.chown(tmp_path, -1, 12345)
+        tmp_path.chmod(0o2755)
+        assert not runner.can_overlay(str(tmp_path))
+
     def test_auto_takes_our_own_namespaces_first(self, tmp_path: Path) -> None:
         runner = choose("auto", str(tmp_path))
         assert runner.name == "python"

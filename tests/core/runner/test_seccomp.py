@@ -180,3 +180,16 @@ print("pretended after")
         script = script.replace('os.chown("/", 12345, 12345)\nexcept', 'os.chown("/not/there", 1, 1)\nexcept')
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "refused before\npretended after\n"
+
+
+def test_an_old_kernel_gets_the_filter_by_prctl() -> None:
+    """Before Linux 4.17, seccomp(2) refuses the flag that we want; here, there is no such system call at all."""
+    script = """
+import os
+from chimage_core.runner import seccomp, syscalls
+syscalls.forbid_new_privileges()
+syscalls.set_filter(seccomp.program(), 100_000)
+os.setgroups([1, 2, 3])
+os.chown("/not/there", 1, 1)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

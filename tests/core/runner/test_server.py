@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -360,6 +361,19 @@ print("foreground", os.tcgetpgrp(0) == os.getpgrp(), "read", sys.stdin.readline(
     expect(b"foreground True read mine")
     os.close(terminal)
     os.waitpid(pid, 0)
+
+
+def test_close_kills_what_still_runs(runner: NamespaceRunner, rootfs: Path) -> None:
+    """An application that ends must not wait for its builds' sleeping commands."""
+    marker = f"61.{os.getpid()}{time.monotonic_ns()}"
+    statuses: list[int] = []
+    thread = threading.Thread(target=lambda: statuses.append(run(runner, rootfs, f"sleep {marker}")[0]))
+    thread.start()
+    wait_until(lambda: processes_with(marker))
+    runner.close()
+    thread.join(10)
+    assert statuses == [128 + signal.SIGKILL]
+    assert processes_with(marker) == []
 
 
 def test_a_name_that_is_no_directory_is_an_error_that_names_it(runner: NamespaceRunner, rootfs: Path) -> None:
