@@ -4,30 +4,22 @@ Safe by construction: every path is resolved in memory (`tree.py`), what is writ
 relative to the descriptor of a real directory, and symbolic links are made last. What an ordinary user cannot or
 should not make is left out and counted: devices, FIFOs, owners, setuid and setgid bits, capabilities.
 
-Directories are private (0700) while we work in them; their modes and times come at the end, deepest first.
+What is on the disk, and how, is the matter of `disk.py`; the order of layers and members, and what they mean, is here.
 """
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import FileError, LayerError
-from chimage_core.fs import xattr
-from chimage_core.fs.descend import OPEN_DIRECTORY
-from chimage_core.fs.remove import remove_at
 from chimage_core.image.digest import Readable
+from chimage_core.layer.disk import Disk
 from chimage_core.layer.header import Kind, Member, members
 from chimage_core.layer.report import UnpackReport
 from chimage_core.layer.stream import BlockStream
-from chimage_core.layer.tree import Directory, File, Node, Removed, Skipped, Symlink, Tree, shown, split
+from chimage_core.layer.tree import Directory, File, Skipped, Symlink, Tree, shown, split
 
-_OPEN_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_KEPT_OPEN = 256
-"""Directories kept open. Archives are in the order of directories, so more than 95 % of lookups hit (measured)."""
 _SLACK = 64 << 20
 """Bytes by which an archive may be larger than the free space: headers and padding are not written."""
 
@@ -63,48 +55,36 @@ def unpack(
     error the content of `destination` is for the caller to remove; nothing outside of it is ever written. Raises
     LayerError, IntegrityError, FileError, Cancelled.
     """
-    with _Extractor(destination, options or UnpackOptions(), cancel) as extractor:
+    options = options or UnpackOptions()
+    tree, report = Tree(), UnpackReport()
+    with Disk(destination, tree.root, report, xattrs=options.xattrs) as disk:
+        extractor = _Extractor(tree, disk, report, options, cancel)
         for layer in layers:
             extractor.add(layer)
-        extractor.finish()
-        return extractor.report
+        disk.finish()
+    return report
 
 
 class _Extractor:
     """One image being unpacked."""
 
-    def __init__(self, destination: str, options: UnpackOptions, cancel: CancelToken) -> None:
-        self.report = UnpackReport()
-        self._destination = destination
+    def __init__(
+        self, tree: Tree, disk: Disk, report: UnpackReport, options: UnpackOptions, cancel: CancelToken
+    ) -> None:
+        self.report = report
+        self._tree = tree
+        self._disk = disk
         self._options = options
         self._cancel = cancel
-        self._tree = Tree()
         self._layer = -1
         self._file = File(-1)
-        self._opened: deque[Directory] = deque()
-        root = self._tree.root
-        root.is_made = True
-        try:
-            root.fd = os.open(destination, OPEN_DIRECTORY)
-            self._cut = _mode_cut(root.fd)
-        except OSError as error:
-            raise FileError("unpack into", destination, error) from error
-
-    def __enter__(self) -> "_Extractor":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for directory in self._opened:
-            self._close(directory)
-        self._close(self._tree.root)
 
     def add(self, layer: Readable) -> None:
         """Unpack one more layer over those before."""
         self._layer += 1
         self._file = File(self._layer)
-        stream = BlockStream(layer, limit=self._room(), cancel=self._cancel)
+        limit = self._options.max_bytes
+        stream = BlockStream(layer, limit=self._disk.free() + _SLACK if limit is None else limit, cancel=self._cancel)
         try:
             self._add_members(stream)
         except LayerError:
@@ -112,14 +92,6 @@ class _Extractor:
                 stream.drain()  # Raises IntegrityError if the archive is not the promised one, which explains more.
             raise
         stream.drain()
-
-    def finish(self) -> None:
-        """Make the symbolic links, and give directories their modes, times and attributes."""
-        for directory in reversed(list(self._tree.root.descendants())):  # Deepest first.
-            try:
-                self._finish_directory(directory)
-            except OSError as error:
-                raise FileError("unpack directory", shown(directory.name), error) from error
 
     # Members
 
@@ -168,23 +140,7 @@ class _Extractor:
 
     def _add_file(self, member: Member, parent: Directory, name: bytes, stream: BlockStream) -> None:
         self._clear(parent, name)
-        mode = member.mode & 0o777 | 0o600
-        fd = os.open(name, _OPEN_FILE, mode, dir_fd=parent.fd if parent.fd >= 0 else self._open(parent))
-        try:
-            if member.sparse is None:
-                stream.write_to(fd, member.size)
-            else:
-                for offset, length in member.sparse.extents:
-                    os.lseek(fd, offset, os.SEEK_SET)
-                    stream.write_to(fd, length)
-                os.ftruncate(fd, member.sparse.size)
-            if member.xattrs:
-                self._write_xattrs(fd, member.xattrs)
-            if mode & self._cut:
-                os.fchmod(fd, mode)
-            os.utime(fd, ns=(member.mtime, member.mtime))
-        finally:
-            os.close(fd)
+        self._disk.write_file(member, parent, name, stream)
         parent.children[name] = self._file
         self.report.bytes += member.size
         if member.mode & 0o6000:
@@ -229,11 +185,7 @@ class _Extractor:
             if type(node) is Symlink:
                 parent.children[name] = Symlink(self._layer, node.target, node.mtime)
                 return
-            held = os.dup(self._open(source))  # Opening the other may close this one.
-            try:
-                os.link(last, name, src_dir_fd=held, dst_dir_fd=self._open(parent), follow_symlinks=False)
-            finally:
-                os.close(held)
+            self._disk.link(source, last, parent, name, self._cancel)
             parent.children[name] = self._file
 
     def _skip(self, member: Member, parent: Directory, name: bytes) -> None:
@@ -269,10 +221,8 @@ class _Extractor:
         if directory is not None:
             hide_all = name == _OPAQUE
             tree, layer = self._tree, self._layer
-            self._remove(tree.hide_all(directory, layer) if hide_all else tree.hide(directory, hidden, layer))
+            self._disk.remove(tree.hide_all(directory, layer) if hide_all else tree.hide(directory, hidden, layer))
         return True
-
-    # The disk
 
     def _clear(self, parent: Directory, name: bytes) -> None:
         """Free a name. What was there is unlinked and never written to: other names may link to it."""
@@ -280,79 +230,4 @@ class _Extractor:
             raise LayerError("archive has a member that would replace the image's root directory")
         node = self._tree.detach(parent, name)
         if node is not None:
-            self._remove([(parent, name, node)])
-
-    def _remove(self, removed: Iterable[Removed]) -> None:
-        for parent, name, node in removed:
-            if type(node) is Directory:
-                for directory in node.descendants():
-                    self._close(directory)
-            if _is_on_disk(node):
-                remove_at(name, self._open(parent))
-
-    def _open(self, directory: Directory) -> int:
-        """Return the descriptor of a directory, made if it is missing. Others that are opened may close it."""
-        missing = []
-        while directory.fd < 0:
-            missing.append(directory)
-            directory = directory.parent
-        fd = directory.fd
-        for below in reversed(missing):
-            if not below.is_made:
-                os.mkdir(below.name, 0o700, dir_fd=fd)
-                if self._cut & 0o700:
-                    os.chmod(below.name, 0o700, dir_fd=fd)
-                below.is_made = True
-            fd = below.fd = os.open(below.name, OPEN_DIRECTORY, dir_fd=fd)
-            self._opened.append(below)
-            if len(self._opened) > _KEPT_OPEN:
-                self._close(self._opened.popleft())
-        return fd
-
-    @staticmethod
-    def _close(directory: Directory) -> None:
-        if directory.fd >= 0:
-            os.close(directory.fd)
-            directory.fd = -1
-
-    def _finish_directory(self, directory: Directory) -> None:
-        fd = self._open(directory)
-        for name, node in directory.children.items():
-            if type(node) is Symlink:
-                os.symlink(node.target, name, dir_fd=fd)
-                os.utime(name, ns=(node.mtime, node.mtime), dir_fd=fd, follow_symlinks=False)
-        if directory.xattrs:
-            self._write_xattrs(fd, directory.xattrs)
-        os.fchmod(fd, directory.mode)
-        os.utime(fd, ns=(directory.mtime, directory.mtime))
-
-    def _write_xattrs(self, fd: int, attributes: Mapping[str, bytes]) -> None:
-        if xattr.CAPABILITY in attributes:
-            self.report.capabilities += 1
-        if self._options.xattrs:
-            kept = {name: value for name, value in attributes.items() if xattr.is_kept(name) and name[:5] == "user."}
-            self.report.refused_xattrs += len(xattr.write(fd, kept))
-
-    def _room(self) -> int:
-        if self._options.max_bytes is not None:
-            return self._options.max_bytes
-        status = os.fstatvfs(self._tree.root.fd)
-        return status.f_bavail * status.f_frsize + _SLACK
-
-
-def _is_on_disk(node: Node) -> bool:
-    return type(node) is File or (type(node) is Directory and node.is_made)
-
-
-def _mode_cut(directory: int) -> int:
-    """Return the permission bits that new files do not get, by the umask or the directory's default ACL.
-
-    Found by trying: reading the umask means changing it, for all threads.
-    """
-    probe = ".chimage-probe"
-    fd = os.open(probe, _OPEN_FILE, 0o777, dir_fd=directory)
-    try:
-        return 0o777 & ~os.fstat(fd).st_mode
-    finally:
-        os.close(fd)
-        os.unlink(probe, dir_fd=directory)
+            self._disk.remove([(parent, name, node)])

@@ -19,7 +19,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
-from chimage_core.errors import ChimageError, DependencyMissing, LayerError, file_errors
+from chimage_core.errors import DependencyMissing, LayerError, file_errors
 from chimage_core.image.digest import Digest, Readable, VerifyingReader
 
 _READ = 256 << 10
@@ -273,7 +273,7 @@ class _Ahead:
                 self._queue.put(data)
                 if not data:
                     return
-        except (ChimageError, OSError, MemoryError, ValueError) as error:
+        except BaseException as error:  # noqa: BLE001 (raised again in the thread that reads)
             self._queue.put(error)
 
     def __enter__(self) -> "_Ahead":

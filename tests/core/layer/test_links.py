@@ -223,3 +223,13 @@ def test_a_file_as_a_directory_is_refused(root: Path, name: bytes, cut: int) -> 
     first = file(b"x", b"1") + symlink(b"l", b"x") + header(b"p", kind=b"6")
     with pytest.raises(LayerError, match="file where it needs a directory"):
         unpack(root, *split_in_all_ways([first, file(name)])[cut])
+
+
+@pytest.mark.slow
+def test_more_hard_links_than_the_file_system_has_become_copies(root: Path) -> None:
+    """ext4 ends at 65000 names per file; package stores with empty files reach that."""
+    count = 65_100
+    unpack(root, tar(file(b"x", b"1"), *(hardlink(b"%d" % number, b"x") for number in range(count))))
+    assert len(os.listdir(root)) == count + 1
+    assert (root / str(count - 1)).read_bytes() == b"1"
+    remove_tree(str(root))
