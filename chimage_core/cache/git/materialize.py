@@ -18,7 +18,7 @@ from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, Record, numbers_of, own_numbers, pack_numbers
 from chimage_core.cache.git.trees import join, load_directory, load_own
 from chimage_core.cancel import CancelToken
-from chimage_core.errors import file_errors
+from chimage_core.errors import CacheBroken, file_errors
 from chimage_core.fs import xattr
 
 _PART_FILES = 96
@@ -256,7 +256,7 @@ def _write_extents(descriptor: int, chunks: Iterator[bytes], extents: tuple[tupl
             data = data or next(chunks, b"")
             count = os.pwrite(descriptor, data[: end - offset], offset)
             if count == 0:
-                raise ValueError("a sparse file in the build cache lacks data")
+                raise CacheBroken("a sparse file in the build cache lacks data")
             data = data[count:]
             offset += count
 

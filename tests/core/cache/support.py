@@ -24,6 +24,7 @@ class Site:
         self.root = root
         self.repository = str(root / "cache" / "git")
         self.events = Recorder()
+        self.cancel = CancelToken()
         (root / "img").mkdir(exist_ok=True)
 
     def cache(
@@ -34,7 +35,7 @@ class Site:
             self.repository,
             mode=mode,
             emit=self.events,
-            cancel=CancelToken(),
+            cancel=self.cancel,
             sync=False,
             xattrs=xattrs,
             workers=2,
