@@ -6,7 +6,6 @@ To guess from version numbers would be wrong in both directions: distributions b
 import errno
 import os
 import stat
-import tempfile
 from dataclasses import asdict, dataclass, fields
 
 from chimage_core.cancel import CancelToken
@@ -77,6 +76,8 @@ def probe(server: ForkServer, directory: str) -> Abilities:
 
 def can_overlay(server: ForkServer, directory: str) -> bool:
     """Return whether an overlay works whose directories are in `directory`, and records changes as we read them."""
+    import tempfile
+
     try:
         place = tempfile.mkdtemp(prefix="overlay-", dir=directory)
     except OSError:
