@@ -61,7 +61,9 @@ def build(session: Session) -> int:
     if session.option("parse_only"):
         _print_parse(session, dockerfile)
         return EXIT_OK
-    with _workspace(session, runner=session.option("runner", "auto")) as workspace:
+    # A dry run only looks.
+    opened = _reader(session) if request.is_dry_run else _workspace(session, runner=session.option("runner", "auto"))
+    with opened as workspace:
         result = ops.build(workspace, request, dockerfile)
     _result(
         session,
@@ -171,7 +173,7 @@ def list_(session: Session) -> int:
     with _reader(session) as workspace:
         if wanted is not None:
             return _print_details(session, Reference.parse(wanted), find_image(workspace, Reference.parse(wanted)))
-        images = list_images(workspace)
+        images = list_images(workspace, with_states=session.json is not None)
     if session.json:
         session.json.result({"images": [{**asdict(image), "reference": str(image.reference)} for image in images]})
     elif session.option("long"):

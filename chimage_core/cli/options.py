@@ -5,9 +5,15 @@ that were not given are absent from the namespace, so that a variable or default
 """
 
 import argparse
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from chimage_core import __version__
+from chimage_core.runner.protocol import RUNNER_KINDS
+
+FORCE_MODES = ("seccomp", "fakeroot", "none")
+"""What `--force` accepts."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -16,6 +22,16 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **keywords: Any) -> None:
         # Abbreviations would turn every option that is added later into a possible break of somebody's script.
         super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, **keywords)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, with every `--force` in a form that argparse cannot misunderstand."""
+        return super().parse_known_args(list(_force_made_explicit(args)), namespace)
+
+
+def _force_made_explicit(arguments: Sequence[str]) -> Iterator[str]:
+    """Give a bare `--force` its default mode: argparse would take the word behind it, perhaps the context, for one."""
+    for word, following in itertools.zip_longest(arguments, arguments[1:]):
+        yield "--force=seccomp" if word == "--force" and following not in FORCE_MODES else word
 
 
 def parser(program: str) -> argparse.ArgumentParser:
@@ -130,7 +146,12 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     )
     build.add_argument("-n", "--dry-run", action="store_true", help="don’t execute any instruction")
     build.add_argument("--parse-only", action="store_true", help="stop after parsing the Dockerfile, and print it")
-    build.add_argument("--runner", metavar="NAME", help="what executes RUN: auto (default), python, ch-run or bwrap")
+    build.add_argument(
+        "--runner",
+        metavar="NAME",
+        choices=RUNNER_KINDS,
+        help="what executes RUN: auto (default), python, ch-run or bwrap",
+    )
     build.add_argument("-t", "--tag", metavar="TAG", help="name of the image (default: inferred)")
     build.add_argument("context", metavar="CONTEXT", help="context directory; -: Dockerfile from stdin, no context")
 

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from chimage_core.build.builder import SCRATCH_STATE, Builder, Counts, Site
@@ -16,15 +16,23 @@ from chimage_core.build.scope import FinishedStage, Inputs, Scope
 from chimage_core.build.step import Tools
 from chimage_core.cache.protocol import Snapshot
 from chimage_core.cache.state import StateID
-from chimage_core.dockerfile.ast import Dockerfile
-from chimage_core.errors import ContextError, ImageUnavailable, UsageError, file_errors
+from chimage_core.dockerfile.ast import Dockerfile, Instruction
+from chimage_core.errors import (
+    Cancelled,
+    ChimageError,
+    ContextError,
+    ImageUnavailable,
+    RunFailed,
+    UsageError,
+    file_errors,
+)
 from chimage_core.events import Notice, Warned
 from chimage_core.events.build import BuildFinished, BuildStarted, StageStarted, StepResolved
 from chimage_core.events.storage import ImageReady
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.naming import infer_tag
 from chimage_core.image.reference import Reference
-from chimage_core.ops.heads import head, needs_adoption, unpack
+from chimage_core.ops.heads import config_of, head, needs_adoption, unpack
 from chimage_core.runner.protocol import Bind
 from chimage_core.settings import PASSED_VARIABLES
 from chimage_core.workspace import Workspace
@@ -198,7 +206,8 @@ class _Build:
         args: dict[str, str] = {}
         for number, instruction in enumerate(self._plan.global_args, start=1):
             scope = self._scope(self._empty_config(args))
-            values = arg.values_of(instruction, scope, scope.expander(instruction))
+            with self._telling_where(instruction):
+                values = arg.values_of(instruction, scope, scope.expander(instruction))
             self._workspace.emit(
                 StepResolved(
                     step=number,
@@ -214,12 +223,13 @@ class _Build:
         return args
 
     def _start(self, stage: Stage, args: Mapping[str, str]) -> _Start:
-        origin = from_.origin(stage.from_, self._scope(self._empty_config(args)))
-        # The nearest earlier stage of that name wins over an image.
-        for earlier in reversed(self._plan.stages[: stage.index]):
-            if earlier.alias == origin.text.lower():
-                return _Start(origin, None, earlier.index)
-        return _Start(origin, None if origin.text == SCRATCH else Reference.parse(origin.text), None)
+        with self._telling_where(stage.from_):
+            origin = from_.origin(stage.from_, self._scope(self._empty_config(args)))
+            # The nearest earlier stage of that name wins over an image.
+            for earlier in reversed(self._plan.stages[: stage.index]):
+                if earlier.alias == origin.text.lower():
+                    return _Start(origin, None, earlier.index)
+            return _Start(origin, None if origin.text == SCRATCH else Reference.parse(origin.text), None)
 
     def _locked(self, starts: list[_Start]) -> contextlib.AbstractContextManager[None]:
         """Lock what is made; without cache also the bases, which are copied; and images that the cache has to adopt."""
@@ -232,7 +242,8 @@ class _Build:
     def _build_stage(self, stage: Stage, start: _Start) -> Counts:
         workspace, request = self._workspace, self._request
         workspace.emit(StageStarted(stage=stage.index, alias=stage.alias, reference=str(stage.reference)))
-        base, state, config, is_known = self._base(start)
+        with self._telling_where(stage.from_):
+            base, state, config, is_known = self._base(start)
         site = Site(
             name=stage.reference.file_name,
             reference=str(stage.reference),
@@ -246,16 +257,29 @@ class _Build:
             captures_output=request.captures_output,
         )
         with Builder(site, base, state, config) as builder:
-            first = from_.resolve(stage.from_, start.origin, config, base_is_stage=start.stage is not None)
-            builder.step(stage.first_step, first, base_is_known=is_known)
+            with self._telling_where(stage.from_):
+                first = from_.resolve(stage.from_, start.origin, config, base_is_stage=start.stage is not None)
+                builder.step(stage.first_step, first, base_is_known=is_known)
             for number, instruction in enumerate(stage.instructions, start=stage.first_step + 1):
-                builder.step(number, resolve(instruction, self._scope(builder.config)))
+                with self._telling_where(instruction):
+                    builder.step(number, resolve(instruction, self._scope(builder.config)))
             snapshot = builder.snapshot
             if not request.is_dry_run:
                 is_last = stage.index == len(self._plan.stages) - 1
                 snapshot = builder.finish(unpack=is_last or not workspace.cache.keeps_snapshots)
         self._finished.append(_Finished(stage, snapshot, builder.state, builder.config))
         return builder.counts
+
+    @contextlib.contextmanager
+    def _telling_where(self, instruction: Instruction) -> Iterator[None]:
+        """Add the place in the Dockerfile to an error: whoever raises it below does not know it."""
+        try:
+            yield
+        except (Cancelled, RunFailed):  # Nobody's fault; and the one that tells itself, with the whole command.
+            raise
+        except ChimageError as error:
+            error.message += f"\n  {self._inputs.path}:{instruction.range.line}: {instruction.name}"
+            raise
 
     def _base(self, start: _Start) -> tuple[Snapshot | None, StateID, ImageConfig, bool]:
         """Return snapshot, state and configuration that a stage starts from, and whether they were there already."""
@@ -266,7 +290,10 @@ class _Build:
             return None, SCRATCH_STATE, self._empty_config({}), True
         cache, name = self._workspace.cache, start.image.file_name
         must_adopt = needs_adoption(self._workspace, name)
-        snapshot = None if must_adopt and self._request.is_dry_run else head(self._workspace, name)
+        if must_adopt and self._request.is_dry_run:
+            # It would become a state that the cache has not seen yet, so nothing on top of it can hit.
+            return None, StateID.root(os.urandom(32)), config_of(self._workspace, name), False
+        snapshot = head(self._workspace, name)
         if snapshot is None:
             raise ImageUnavailable(
                 f"image not found in storage directory: {start.image}",

@@ -21,11 +21,23 @@ def head(workspace: Workspace, name: str) -> Snapshot | None:
     if not needs_adoption(workspace, name):
         return workspace.cache.head(name)
     place = workspace.images.published(name)
-    config = metadata.read(place.root, workspace.architecture) or ImageConfig(architecture=workspace.architecture)
-    record = StepRecord(parent=None, state=None, text=f"IMPORT {Reference.from_file_name(name)}", config=config, changes=AnythingChanged())
+    config = config_of(workspace, name)
+    record = StepRecord(
+        parent=None,
+        state=None,
+        text=f"IMPORT {Reference.from_file_name(name)}",
+        config=config,
+        changes=AnythingChanged(),
+    )
     snapshot = workspace.cache.commit(place, record)
     workspace.cache.publish(name, snapshot)
     return snapshot
+
+
+def config_of(workspace: Workspace, name: str) -> ImageConfig:
+    """Return the configuration that an image itself tells; a default one if it does not."""
+    root = workspace.images.published(name).root
+    return metadata.read(root, workspace.architecture) or ImageConfig(architecture=workspace.architecture)
 
 
 def unpack(workspace: Workspace, name: str, snapshot: Snapshot) -> None:

@@ -23,51 +23,56 @@ class ListedImage:
     path: str
     """The unpacked image."""
     state: str | None
-    """State ID (hexadecimal) of the snapshot that the image is at; None: it is not in the build cache."""
+    """State ID (hexadecimal) of the snapshot that the image is at; None: it is not in the build cache, or not asked."""
 
 
-def list_images(workspace: Workspace) -> tuple[ListedImage, ...]:
-    """Return all images, sorted by name."""
-    return tuple(filter(None, (_listed(workspace, name) for name in image_names(workspace))))
+def list_images(workspace: Workspace, *, with_states: bool) -> tuple[ListedImage, ...]:
+    """Return all images, sorted by name. Finding out their states takes as long again."""
+    listed = (_listed(workspace, reference, with_states) for reference in _references(workspace))
+    return tuple(image for image in listed if image is not None)
 
 
 def find_image(workspace: Workspace, reference: Reference) -> ListedImage | None:
     """Return one image, or None."""
-    name = reference.file_name
-    return _listed(workspace, name) if name in image_names(workspace) else None
+    return _listed(workspace, reference.full, with_state=True) if reference in _references(workspace) else None
 
 
-def image_names(workspace: Workspace) -> tuple[str, ...]:
-    """Return the names of all images: those in place, and those whose directory a build has at work just now."""
+def _references(workspace: Workspace) -> list[Reference]:
+    """Return all images: those in place, and those whose directory a build has at work just now."""
     images, cache = workspace.images, workspace.cache
-    at_work = (name for name in images.interrupted() if cache.head(name) is not None)
-    return tuple(sorted({*images.names(), *at_work}))
+    at_work = {Reference.from_file_name(name) for name in images.interrupted() if cache.head(name) is not None}
+    references = images.references()
+    return sorted({*references, *at_work}, key=lambda each: each.file_name) if at_work else list(references)
 
 
-def _listed(workspace: Workspace, name: str) -> ListedImage | None:
+def _listed(workspace: Workspace, reference: Reference, with_state: bool) -> ListedImage | None:
     """Return None for an image that has just gone."""
-    place = workspace.images.published(name)
-    if not os.path.isdir(place.root):
-        place = workspace.images.workplace(name)
-    try:
-        modified = os.lstat(place.root).st_ctime_ns
-    except OSError:
-        return None
-    held = workspace.cache.held(place)
-    return ListedImage(
-        reference=Reference.from_file_name(name),
-        architecture=_architecture(place.root),
-        modified_ns=modified,
-        path=place.root,
-        state=held.state.hex if held else None,
-    )
+    name = reference.file_name
+    for place in (workspace.images.published(name), workspace.images.workplace(name)):
+        try:
+            modified = os.lstat(place.root).st_ctime_ns
+        except OSError:
+            continue
+        held = workspace.cache.held(place) if with_state else None
+        return ListedImage(
+            reference=reference,
+            architecture=_architecture(place.root),
+            modified_ns=modified,
+            path=place.root,
+            state=held.state.hex if held else None,
+        )
+    return None
 
 
 def _architecture(root: str) -> str | None:
     """Return what the image says of itself, whoever wrote it."""
     try:
-        with open(os.path.join(root, "ch", "metadata.json"), "rb") as file:
-            architecture = json.loads(file.read(_LONGEST_METADATA)).get("arch")
-    except (OSError, ValueError, AttributeError):
+        descriptor = os.open(f"{root}/ch/metadata.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            data = os.read(descriptor, min(os.fstat(descriptor).st_size, _LONGEST_METADATA))
+        finally:
+            os.close(descriptor)
+        architecture = json.loads(data).get("arch")
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
     return architecture if isinstance(architecture, str) else None
