@@ -5,10 +5,7 @@ from chimage_core.proc import find_program
 from chimage_core.runner.chrun import BwrapRunner, ChRunRunner
 from chimage_core.runner.namespace import NamespaceRunner
 from chimage_core.runner.probe import Abilities, advice
-from chimage_core.runner.protocol import Runner
-
-KINDS = ("auto", "python", "ch-run", "bwrap")
-"""What `--runner` accepts. `auto` takes the first that works, in this order."""
+from chimage_core.runner.protocol import RUNNER_KINDS, Runner
 
 
 def choose(kind: str, directory: str, abilities: Abilities | None = None, path: str | None = None) -> Runner:
@@ -28,7 +25,7 @@ def choose(kind: str, directory: str, abilities: Abilities | None = None, path: 
             return runner
         case "auto":
             return _automatic(directory, abilities, path)
-    raise UsageError(f"no such runner: {kind}", hint=f"choose from {', '.join(KINDS)}")
+    raise UsageError(f"no such runner: {kind}", hint=f"choose from {', '.join(RUNNER_KINDS)}")
 
 
 def _automatic(directory: str, abilities: Abilities | None, path: str | None) -> Runner:

@@ -7,6 +7,9 @@ from typing import Literal, Protocol
 
 from chimage_core.cancel import CancelToken
 
+RUNNER_KINDS = ("auto", "python", "ch-run", "bwrap")
+"""What `--runner` accepts. `auto` takes the first that works, in this order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bind:
