@@ -6,6 +6,7 @@ A test that cannot run on this host is skipped with its reason, so that the tota
 - `@pytest.mark.rsync`: there is no rsync
 - `@pytest.mark.root`: not started as root (`make test` runs these as root, all others as an unprivileged user)
 - fixtures `debian_…`: `tests.support.prepare` could not make the Debian files
+- fixture `busybox`: there is no static busybox
 - `needs_program` of `tests.support.host`: for any other program
 """
 
@@ -17,6 +18,8 @@ import pytest
 
 from tests.support import apt_repository, host
 from tests.support.apt_repository import AptRepository
+from tests.support.builds import BASE, Builds
+from tests.support.busybox import make_busybox_rootfs, missing_busybox
 from tests.support.cli import Chimage
 from tests.support.debian import DebianAssets, find_assets
 
@@ -58,6 +61,23 @@ def storage(tmp_path: Path) -> Path:
 def chimage(storage: Path) -> Chimage:
     """Return the command line, bound to this test's storage directory."""
     return Chimage(storage)
+
+
+@pytest.fixture(scope="session")
+def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a busybox root file system, shared by all tests: do not write there."""
+    if (reason := missing_busybox()) is not None:
+        pytest.skip(reason)
+    return Path(make_busybox_rootfs(str(tmp_path_factory.mktemp("busybox") / "rootfs")))
+
+
+@pytest.fixture
+def builds(chimage: Chimage, busybox: Path, tmp_path: Path) -> Builds:
+    """Return an empty build context, and a storage directory with the busybox image BASE."""
+    chimage.run("import", busybox, BASE)
+    context = tmp_path / "context"
+    context.mkdir()
+    return Builds(chimage, context)
 
 
 @pytest.fixture
