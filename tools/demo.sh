@@ -36,16 +36,16 @@ say "Import it"
 show chimage import "$demo/base.tar" host-base
 
 say "Build examples/hello/Dockerfile: every instruction is carried out (.)"
-show chimage build -t hello -f examples/hello/Dockerfile examples/hello
+show chimage build -t hello examples/hello
 
 say "Build it again: every instruction comes from the cache (*)"
-show chimage build -t hello -f examples/hello/Dockerfile examples/hello
+show chimage build -t hello examples/hello
 
 say "The images, and the tree of the build cache"
 show chimage list
 show chimage build-cache --tree
 
-run="ch-run -s $CH_IMAGE_STORAGE --set-env hello -- hello"
+run="ch-run -s $CH_IMAGE_STORAGE --set-env hello -- cat /usr/share/hello/hello.txt"
 if command -v ch-run >/dev/null; then
     say "Run the image, with Charliecloud's ch-run"
     export USER=${USER:-$(id -un)}          # ch-run insists on it
