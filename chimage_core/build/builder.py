@@ -90,21 +90,25 @@ class Builder:
         if error is not None and self._is_current:
             self._undo()
 
-    def step(self, number: int, step: Step, *, base_is_known: bool = True) -> None:
-        """Look one step up, or carry it out.
+    def begin(self, number: int, step: Step, *, base_is_known: bool) -> None:
+        """Take up the FROM. Its key, if it has one, tells the states of this stage from those of other arguments."""
+        if step.key is not None:
+            self._state = self._state.child(step.key)
+        self.config = step.config
+        self._announce(number, step, "hit" if base_is_known else "miss")
 
-        A step without a key is only announced (FROM as a hit, if `base_is_known`).
-        """
+    def step(self, number: int, step: Step) -> None:
+        """Look one step up, or carry it out. A step without a key is only announced."""
         site = self._site
         for text in step.warnings:
             site.emit(Warned(text=text))
-        if step.key is not None:
-            self._state = self._state.child(step.key)
-        hit = site.cache.find(self._state) if step.key is not None and not self._is_current else None
-        self._announce(number, step, hit is not None, base_is_known)
         self.config = step.config
         if step.key is None:
+            self._announce(number, step, "none")
             return
+        self._state = self._state.child(step.key)
+        hit = None if self._is_current else site.cache.find(self._state)
+        self._announce(number, step, "hit" if hit else "miss")
         counted = Counts(hits=1) if hit else Counts(misses=1)
         self.counts += replace(counted, modified=int(step.is_modified))
         if hit is not None:
@@ -130,14 +134,7 @@ class Builder:
             self._is_current = False
         return snapshot
 
-    def _announce(self, number: int, step: Step, is_hit: bool, base_is_known: bool) -> None:
-        outcome: Literal["hit", "miss", "none"]
-        if step.key is not None:
-            outcome = "hit" if is_hit else "miss"
-        elif step.name == "FROM":
-            outcome = "hit" if base_is_known else "miss"
-        else:
-            outcome = "none"
+    def _announce(self, number: int, step: Step, outcome: Literal["hit", "miss", "none"]) -> None:
         self._site.emit(
             StepResolved(
                 step=number,

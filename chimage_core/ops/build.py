@@ -259,7 +259,7 @@ class _Build:
         with Builder(site, base, state, config) as builder:
             with self._telling_where(stage.from_):
                 first = from_.resolve(stage.from_, start.origin, config, base_is_stage=start.stage is not None)
-                builder.step(stage.first_step, first, base_is_known=is_known)
+                builder.begin(stage.first_step, first, base_is_known=is_known)
             for number, instruction in enumerate(stage.instructions, start=stage.first_step + 1):
                 with self._telling_where(instruction):
                     builder.step(number, resolve(instruction, self._scope(builder.config)))
