@@ -20,6 +20,7 @@ class CancelToken:
         self._lock = threading.RLock()
         self._callbacks: list[Callable[[], None]] = []
         self._signal: int | None = None
+        self._shields = 0
 
     @property
     def is_cancelled(self) -> bool:
@@ -38,7 +39,7 @@ class CancelToken:
 
     def check(self) -> None:
         """Raise Cancelled if somebody asked to stop."""
-        if self._signal is not None:
+        if self._signal is not None and not self._shields:
             raise Cancelled(self._signal)
 
     @contextlib.contextmanager
@@ -46,7 +47,7 @@ class CancelToken:
         """While in the block, call `callback` when asked to stop; at once if that has happened already."""
         with self._lock:
             self._callbacks.append(callback)
-            already = self._signal is not None
+            already = self._signal is not None and not self._shields
         if already:
             callback()
         try:
@@ -54,3 +55,14 @@ class CancelToken:
         finally:
             with self._lock:
                 self._callbacks.remove(callback)
+
+    @contextlib.contextmanager
+    def shielded(self) -> Iterator[None]:
+        """While in the block, let work go on although somebody asked to stop: it cleans up."""
+        with self._lock:
+            self._shields += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._shields -= 1

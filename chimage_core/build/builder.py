@@ -88,7 +88,8 @@ class Builder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is not None and self._is_current:
-            self._undo()
+            with self._site.tools.cancel.shielded():
+                self._undo()
 
     def begin(self, number: int, step: Step, *, base_is_known: bool) -> None:
         """Take up the FROM. Its key, if it has one, tells the states of this stage from those of other arguments."""

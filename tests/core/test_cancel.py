@@ -43,3 +43,15 @@ def test_a_callback_is_forgotten_after_its_block() -> None:
         pass
     token.cancel()
     assert calls == []
+
+
+def test_cleaning_up_is_not_interrupted() -> None:
+    """Who undoes a cancelled step uses the same functions, which check the same token."""
+    token = CancelToken()
+    token.cancel()
+    with token.shielded():
+        token.check()
+        with token.on_cancel(lambda: pytest.fail("called back while cleaning up")):
+            pass
+    with pytest.raises(Cancelled):
+        token.check()
