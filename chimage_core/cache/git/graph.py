@@ -1,6 +1,8 @@
-"""The history of all snapshots, read from commits."""
+"""The history of all snapshots, read from commits, and the disk space it takes."""
 
+import contextlib
 import heapq
+import os
 
 from chimage_core.cache.git.objects import COMMIT, Commit
 from chimage_core.cache.git.reader import ObjectStore
@@ -30,6 +32,17 @@ def read_graph(store: ObjectStore, references: References) -> CacheGraph:
             for name in _ordered(commits)
         )
     )
+
+
+def disk_use(directory: str) -> tuple[int, int]:
+    """Return the number of files below a directory, and the bytes they take on the disk."""
+    files = size = 0
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += os.lstat(os.path.join(parent, name)).st_blocks * 512
+                files += 1
+    return files, size
 
 
 def _read_commits(store: ObjectStore, heads: set[bytes]) -> dict[bytes, Commit]:

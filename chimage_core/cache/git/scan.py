@@ -109,12 +109,22 @@ class Scanner:
         """Compare the whole tree. Raises FileError, CacheError (a device), Cancelled."""
         with file_errors("read image", os.fsdecode(self._root)):
             self._walk(b"", os.lstat(self._root))
-        self._renewed.add(b"")
+            self._renewed.add(b"")
+            self._complete_links()
 
     def touched(self, touched: Touched) -> None:
         """Compare only what was touched. Raises as `everything` does."""
         with file_errors("read image", os.fsdecode(self._root)):
             self._visit(b"", os.lstat(self._root), touched)
+
+    def unseen_links(self) -> set[int]:
+        """Return the inodes of found entries that have more names than were found."""
+        names: dict[int, int] = {}
+        for change in self.changes.values():
+            for found in change.found.values():
+                if found.links > 1:
+                    names[found.inode] = names.get(found.inode, found.links) - 1
+        return {inode for inode, missing in names.items() if missing}
 
     def vanished(self) -> list[bytes]:
         """Return the paths of directories that have a record but are gone."""
@@ -125,6 +135,23 @@ class Scanner:
     def full_path(self, directory: bytes, found: Found) -> bytes:
         """Return where an entry is."""
         return self._root + join(directory, found.name)
+
+    def _complete_links(self) -> None:
+        """Look at the unchanged names, too, of files that also have a new one.
+
+        Mostly a file's names change together, since a new link changes the ctime. Not if the directory of one moved.
+        """
+        inodes = self.unseen_links()
+        if not inodes:
+            return
+        for path in [path for path in self._old if path in self._walked]:
+            record = self.records.get(path, self._old[path])
+            if inodes.isdisjoint(statcache.inodes(record)):
+                continue
+            change = self.changes.setdefault(path, Change())
+            for name, numbers in statcache.entries(record).items():
+                if statcache.inode(numbers) in inodes and name not in change.found:
+                    self._examine(path, change, name, os.lstat(self._root + join(path, name)), numbers)
 
     def _is_below_renewed(self, path: bytes) -> bool:
         if b"" in self._renewed:

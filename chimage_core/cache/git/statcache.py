@@ -75,6 +75,11 @@ def inode(numbers: bytes) -> int:
     return int.from_bytes(numbers[:8], sys.byteorder)
 
 
+def inodes(record: Record) -> "array[int]":
+    """Return the inode numbers of all names of a record."""
+    return array("Q", record[2])[::4]
+
+
 def settle(record: Record, now: int) -> Record:
     """Return the record with each ctime that is not before `now` (ns) made "never"."""
     own, names, numbers = record

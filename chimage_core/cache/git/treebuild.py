@@ -71,11 +71,6 @@ def build_tree(
     return trees[b""]
 
 
-def has_unseen_links(changes: dict[bytes, Change]) -> bool:
-    """Return whether a changed file has names that were not looked at."""
-    return any(len(group) < group[0][1].links for group in _link_groups(changes).values())
-
-
 def _depth(path: bytes) -> int:
     return path.count(b"/") if path else -1
 

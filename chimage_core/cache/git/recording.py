@@ -1,0 +1,168 @@
+"""Remember what a place holds: a commit.
+
+Order: contents, trees and commit in packs, on the disk; then the reference of the state; then the stamp of the place;
+then its stat cache. So a hit is never half a state, whenever the process is killed.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+
+from chimage_core.cache.git import tidy
+from chimage_core.cache.git.contents import Content, Reading, is_heavy, read_content, read_in_parallel
+from chimage_core.cache.git.engine import Engine
+from chimage_core.cache.git.objects import BLOB, COMMIT, DIRECTORY_MODE, FILE_MODE, TREE, Commit, encode_tree
+from chimage_core.cache.git.packs import PackWriter
+from chimage_core.cache.git.places import Base, Places
+from chimage_core.cache.git.refs import STATES
+from chimage_core.cache.git.scan import Scanner
+from chimage_core.cache.git.treebuild import Identity, build_tree
+from chimage_core.cache.git.trees import ObjectSink
+from chimage_core.cache.protocol import Snapshot, StepRecord
+from chimage_core.cache.stamp import PlaceState
+from chimage_core.cache.state import StateID
+from chimage_core.errors import file_errors
+from chimage_core.image.config import ImageConfig
+from chimage_core.rootfs import metadata, overlay
+from chimage_core.rootfs.changes import Changes, PathsChanged, UpperChanged
+from chimage_core.rootfs.place import ImagePlace
+from chimage_core.rootfs.touched import Touched, touch, touched_paths
+
+
+def record(engine: Engine, places: Places, place: ImagePlace, step: StepRecord, *, replaces: bool) -> Snapshot:
+    """Commit a place. `replaces`: the state points to this commit even if there is another one already.
+
+    Raises FileError, CacheError, Cancelled; the place is then marked as changed.
+    """
+    engine.repository.create()
+    base = None if step.parent is None else places.base(place)
+    touched = _take_changes(places, place, step.changes, base)
+    with _writable(place.root):
+        metadata.write(place.root, step.config)
+    if touched is not None:
+        touch(touched, [os.fsencode(metadata.DIRECTORY)])
+    snapshot, scanner = _store(engine, place, step, touched, base)
+    reference = STATES + snapshot.state.hex
+    (engine.references.set if replaces else engine.references.create)(reference, bytes.fromhex(snapshot.token))
+    if base is None:
+        places.settle(place, snapshot, scanner.records)
+    else:
+        places.settle_changes(place, snapshot, base, scanner.records, scanner.vanished())
+    tidy.merge_small_packs(engine.store, engine.repository.packs, sync=engine.options.sync)
+    return snapshot
+
+
+def scan(engine: Engine, place: ImagePlace, touched: Touched | None, base: Base | None, sink: ObjectSink) -> Scanner:
+    """Compare a place with its base: what was touched, or (None) everything."""
+    options = engine.options
+    scanner = Scanner(
+        place.root,
+        {} if base is None else base.stats.records,
+        None if base is None else base.trees,
+        sink,
+        xattrs=options.xattrs,
+        emit=options.emit,
+        cancel=options.cancel,
+    )
+    if touched is None:
+        scanner.everything()
+    else:
+        scanner.touched(touched)
+    return scanner
+
+
+def pending_files(scanner: Scanner) -> list[tuple[bytes, Content]]:
+    """Return the files that a scan left to be read, by full path."""
+    return [
+        (scanner.full_path(directory, found), found.content)
+        for directory, found in scanner.pending
+        if found.content is not None
+    ]
+
+
+def read_here(files: list[tuple[bytes, Content]], sink: ObjectSink) -> None:
+    """Read files in this process."""
+    for path, content in files:
+        with file_errors("read file", os.fsdecode(path)):
+            read_content(path, content, sink)
+
+
+def _take_changes(places: Places, place: ImagePlace, changes: Changes, base: Base | None) -> Touched | None:
+    """Bring the changes into the directory; return what they touched, None for anything."""
+    if isinstance(changes, UpperChanged):
+        places.mark(place, base, PlaceState.MERGING)
+        touched: Touched | None = overlay.merge(changes.upper, changes.work, place.root)
+    else:
+        places.mark(place, base, PlaceState.DIRTY)
+        touched = touched_paths(changes.paths) if isinstance(changes, PathsChanged) else None
+    return touched if base is not None and base.is_watched else None
+
+
+def _store(
+    engine: Engine, place: ImagePlace, step: StepRecord, touched: Touched | None, base: Base | None
+) -> tuple[Snapshot, Scanner]:
+    """Write everything into packs."""
+    packs, store = engine.repository.packs, engine.store
+    identity = Identity() if step.state is None else None
+    with PackWriter(packs, store.contains, deflated=False, sync=engine.options.sync) as pack:
+        scanner = _scan_and_read(engine, place, step, touched, base, pack)
+        root = build_tree(scanner.changes, None if base is None else base.trees, pack, identity)
+        if root is None:
+            assert base is not None, "a scan without records finds at least the root"
+            root = base.root
+        state = step.state or _content_state(identity, step.config)
+        commit = _add_commit(pack, root, state, step, int(engine.options.clock()))
+        index = pack.finish()
+    if index is not None:
+        store.add_pack(index)
+    return Snapshot(state, commit.hex()), scanner
+
+
+def _scan_and_read(
+    engine: Engine, place: ImagePlace, step: StepRecord, touched: Touched | None, base: Base | None, pack: PackWriter
+) -> Scanner:
+    """Find what changed, and store the contents."""
+    scanner = scan(engine, place, touched, base, pack)
+    # Who writes through one name of a file changes it under its other names, too.
+    if isinstance(step.changes, PathsChanged) and touched is not None and scanner.unseen_links():
+        scanner = scan(engine, place, None, base, pack)
+    files = pending_files(scanner)
+    if is_heavy(files):
+        options = engine.options
+        reading = Reading(engine.repository.objects, options.deflate, options.sync, options.workers, options.cancel)
+        read_in_parallel(files, reading, engine.store)
+    else:
+        read_here(files, pack)
+    return scanner
+
+
+def _add_commit(pack: PackWriter, root: bytes, state: StateID, step: StepRecord, time: int) -> bytes:
+    tree = encode_tree(
+        [
+            (FILE_MODE, b"config.json", pack.add(BLOB, step.config.to_json())),
+            (FILE_MODE, b"large", pack.add(BLOB, b"")),
+            (DIRECTORY_MODE, b"root", root),
+        ]
+    )
+    parents = () if step.parent is None else (bytes.fromhex(step.parent.token),)
+    return pack.add(COMMIT, Commit(pack.add(TREE, tree), parents, time, step.text, state).encode())
+
+
+def _content_state(identity: Identity | None, config: ImageConfig) -> StateID:
+    assert identity is not None, "a state ID is given or made of the content"
+    return StateID.root(b"content\0" + identity.value() + config.to_json())
+
+
+@contextlib.contextmanager
+def _writable(root: str) -> Iterator[None]:
+    """Give us all permissions on a root directory for a while: a RUN may have taken them."""
+    mode = stat.S_IMODE(os.lstat(root).st_mode)
+    if mode & 0o700 == 0o700:
+        yield
+        return
+    os.chmod(root, mode | 0o700)
+    try:
+        yield
+    finally:
+        os.chmod(root, mode)
