@@ -20,11 +20,15 @@ home=/var/lib/chimage-test
 trees=/var/cache/chimage-test
 failed=()
 
-# Debian package of each program that tests start.
+# Debian package of each program that tests start, and of headers that they compare with.
 packages=(
     busybox:busybox-static mmdebstrap:mmdebstrap fakechroot:fakechroot fakeroot:fakeroot ch-run:charliecloud-runtime
     ch-image:charliecloud-builders bwrap:bubblewrap rsync:rsync git:git zstd:zstd xz:xz-utils bzip2:bzip2
     setfattr:attr setfacl:acl unshare:util-linux strace:strace
+    /usr/include/asm-generic/unistd.h:linux-libc-dev
+    /usr/arm-linux-gnueabihf/include/asm/unistd-eabi.h:linux-libc-dev-armhf-cross
+    /usr/powerpc64le-linux-gnu/include/asm/unistd_64.h:linux-libc-dev-ppc64el-cross
+    /usr/s390x-linux-gnu/include/asm/unistd_64.h:linux-libc-dev-s390x-cross
 )
 
 main() {
@@ -121,10 +125,10 @@ enter_readable_tree() {     # change to the checkout if the user can read all of
     fi
 }
 
-missing() {     # print `program:package` of each program that is not there
+missing() {     # print `program:package` of each program or file that is not there
     local entry
     for entry in "${packages[@]}"; do
-        PATH=$PATH:/usr/sbin:/sbin command -v "${entry%%:*}" >/dev/null || echo "$entry"
+        [ -f "${entry%%:*}" ] || PATH=$PATH:/usr/sbin:/sbin command -v "${entry%%:*}" >/dev/null || echo "$entry"
     done
 }
 
