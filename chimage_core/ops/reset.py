@@ -17,6 +17,7 @@ def reset(settings: Settings, argv: Sequence[str], *, emit: Sink, cancel: Cancel
     if not os.path.lexists(layout.root):
         emit(Notice(level="info", text=f"nothing to delete, no storage directory: {layout.root}"))
         return
+    store.check_ours(layout)  # Before the lock: where it is not ours, not even a lock file may be left.
     locks = Locks(layout, argv, emit=emit, cancel=cancel, timeout=settings.lock_timeout, enabled=settings.lock)
     with locks.storage(exclusive=True):
         emit(Notice(level="info", text=f"deleting all images and the build cache: {layout.root}"))

@@ -43,6 +43,13 @@ def validate(layout: Layout) -> None:
         raise _wrong_version(layout, version)
 
 
+def check_ours(layout: Layout) -> None:
+    """Check that the directory is ours, of whatever version; changes nothing. Raises StorageInvalid, FileError."""
+    if _read_version(layout) is None:
+        _refuse_others(layout)
+        raise StorageInvalid(f"no storage directory: {layout.root}")
+
+
 def prepare(
     layout: Layout,
     locks: Locks,
@@ -75,9 +82,7 @@ def reset(layout: Layout) -> None:
 
     A crash leaves a storage directory with less in it. Raises StorageInvalid if the directory is not ours, FileError.
     """
-    if _read_version(layout) is None:
-        _refuse_others(layout)
-        raise StorageInvalid(f"no storage directory: {layout.root}")
+    check_ours(layout)
     for path in layout.contents:
         if path != layout.trash:
             remove_aside(path, layout.trash)
