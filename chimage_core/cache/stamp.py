@@ -77,7 +77,8 @@ def write(place: ImagePlace, stamp: Stamp) -> int:
             f"{_FORMAT}\nstatus {stamp.status.value}\ncache {stamp.cache}\ncommit {stamp.commit}\nstate {stamp.state}\n"
             f"root {_identity(place.root)}\nboot {_boot()}\n"
         )
-        temporary = f"{_path(place)}.{os.urandom(4).hex()}"
+        # Always the same name, so that killed processes leave at most one. Who writes here holds the lock of the name.
+        temporary = f"{_path(place)}.new"
         descriptor = _open_new(temporary, place.side)
         try:
             os.write(descriptor, text.encode("ascii"))
@@ -99,7 +100,7 @@ def _path(place: ImagePlace) -> str:
 
 
 def _open_new(path: str, directory: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(path, flags, 0o666)
     except FileNotFoundError:
@@ -109,7 +110,11 @@ def _open_new(path: str, directory: str) -> int:
 
 def _identity(root: str) -> str:
     """Return what tells the directory from all others, also from one that gets its inode number later."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except PermissionError:  # Of an image with a strange root directory.
+        status = os.lstat(root)
+        return f"{status.st_dev} {status.st_ino} -"
     try:
         status = os.fstat(descriptor)
         try:

@@ -6,15 +6,11 @@ stored packs would double the disk space of every image: Debian's 168 MB of file
 result is taken only if it is smaller.
 """
 
-import contextlib
+import functools
 import struct
 import zlib
 from collections.abc import Iterator
 from typing import Any, Protocol
-
-_codec: Any = zlib
-with contextlib.suppress(ImportError):  # No wheel for every architecture.
-    from isal import isal_zlib as _codec
 
 _LEVEL = 1
 _STORED_HEADER = b"\x78\x01"
@@ -25,6 +21,16 @@ _WORTHWHILE = 4096
 _SAMPLE = 256 << 10
 
 Buffer = bytes | memoryview
+
+
+@functools.cache
+def _codec() -> Any:
+    """Return ISA-L's twin of zlib, or zlib itself: there is no wheel for every architecture."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib
+    return isal_zlib
 
 
 class Deflater(Protocol):
@@ -39,14 +45,14 @@ class Deflater(Protocol):
 
 def crc32(data: Buffer, value: int = 0) -> int:
     """Return the CRC-32 of data, going on from `value`."""
-    return _codec.crc32(data, value)  # type: ignore[no-any-return]
+    return _codec().crc32(data, value)  # type: ignore[no-any-return]
 
 
 def stored(data: Buffer) -> bytes:
     """Return a stream of stored blocks."""
     size = len(data)
     if size <= _BLOCK_SIZE:
-        checksum = _codec.adler32(data)
+        checksum = _codec().adler32(data)
         return b"%s%s%s%s" % (_STORED_HEADER, _BLOCK.pack(1, size, size ^ 0xFFFF), data, checksum.to_bytes(4, "big"))
     stream = Storer()
     return stream.compress(data) + stream.flush()
@@ -56,14 +62,14 @@ def deflated(data: Buffer) -> bytes:
     """Return a deflated stream, or a stored one where that is not longer."""
     if len(data) < _WORTHWHILE:
         return stored(data)
-    result: bytes = _codec.compress(data, _LEVEL)
+    result: bytes = _codec().compress(data, _LEVEL)
     return result if len(result) < len(data) else stored(data)
 
 
 def stream_for(sample: Buffer, *, deflate: bool) -> Deflater:
     """Return an empty stream for content that begins like `sample`."""
-    if deflate and len(_codec.compress(sample[:_SAMPLE], _LEVEL)) < 0.95 * min(len(sample), _SAMPLE):
-        return _codec.compressobj(_LEVEL)  # type: ignore[no-any-return]
+    if deflate and len(_codec().compress(sample[:_SAMPLE], _LEVEL)) < 0.95 * min(len(sample), _SAMPLE):
+        return _codec().compressobj(_LEVEL)  # type: ignore[no-any-return]
     return Storer()
 
 
@@ -76,7 +82,7 @@ class Storer:
 
     def compress(self, data: Buffer, /) -> bytes:
         """Add data; return what is ready."""
-        self._checksum = _codec.adler32(data, self._checksum)
+        self._checksum = _codec().adler32(data, self._checksum)
         view = memoryview(data)
         parts: list[Buffer] = [] if self._begun else [_STORED_HEADER]
         self._begun = True
@@ -96,8 +102,8 @@ def inflate(stream: Buffer, size: int) -> bytes:
     result = _inflate_stored(stream, size)
     if result is None:
         try:
-            result = _codec.decompress(stream, bufsize=max(size, 1))
-        except (zlib.error, _codec.error) as error:
+            result = _codec().decompress(stream, bufsize=max(size, 1))
+        except (zlib.error, _codec().error) as error:
             raise ValueError(str(error)) from error
     if len(result) != size:
         raise ValueError(f"object has {len(result)} bytes instead of {size}")
@@ -106,7 +112,7 @@ def inflate(stream: Buffer, size: int) -> bytes:
 
 def inflate_chunks(stream: memoryview, chunk: int) -> Iterator[bytes]:
     """Give the content of a stream in pieces of about `chunk` bytes. Raises ValueError."""
-    inflater = _codec.decompressobj()
+    inflater = _codec().decompressobj()
     position = 0
     while not inflater.eof:
         data = inflater.unconsumed_tail or stream[position : position + chunk]
@@ -116,7 +122,7 @@ def inflate_chunks(stream: memoryview, chunk: int) -> Iterator[bytes]:
             raise ValueError("object ends too early")
         try:
             yield inflater.decompress(data, chunk)
-        except (zlib.error, _codec.error) as error:
+        except (zlib.error, _codec().error) as error:
             raise ValueError(str(error)) from error
 
 
@@ -124,7 +130,7 @@ def _inflate_stored(stream: Buffer, size: int) -> bytes | None:
     """Return the content of a stream that has nothing but stored blocks, else None."""
     if size <= _BLOCK_SIZE and stream[2] == 1 and stream[3] | stream[4] << 8 == size:  # One block, as most are.
         data = bytes(stream[7 : 7 + size])
-        if _codec.adler32(data).to_bytes(4, "big") != stream[7 + size : 11 + size]:
+        if zlib.adler32(data).to_bytes(4, "big") != stream[7 + size : 11 + size]:
             raise ValueError("checksum of object is wrong")
         return data
     position, parts, is_last = 2, [], False
@@ -140,6 +146,6 @@ def _inflate_stored(stream: Buffer, size: int) -> bytes | None:
         if size < 0:
             return None
     result = parts[0] if len(parts) == 1 else b"".join(parts)
-    if _codec.adler32(result).to_bytes(4, "big") != bytes(stream[position : position + 4]):
+    if _codec().adler32(result).to_bytes(4, "big") != bytes(stream[position : position + 4]):
         raise ValueError("checksum of object is wrong")
     return result

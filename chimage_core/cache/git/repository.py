@@ -12,6 +12,8 @@ from chimage_core.errors import CacheBroken, CacheError, file_errors
 from chimage_core.fs.atomic import temporary_directory
 
 FORMAT = 1
+MANY_PACKS = 32
+"""From here on small packs are merged: every look-up has to try them all."""
 
 _CONFIG = """\
 [core]
@@ -59,6 +61,11 @@ class Repository:
             with file_errors("create build cache", self.path):
                 _create(self.path)
             self._read()
+
+    def count_packs(self) -> int:
+        """Return the number of packs."""
+        with file_errors("read build cache", self.packs):
+            return sum(name.endswith(".idx") for name in os.listdir(self.packs))
 
     def _read(self) -> None:
         with file_errors("open build cache", self.path):

@@ -15,9 +15,11 @@ from chimage_core.cache.git.treebuild import build_tree
 from chimage_core.cache.protocol import Snapshot
 from chimage_core.cache.stamp import PlaceState
 from chimage_core.errors import file_errors
-from chimage_core.fs.atomic import exchange, temporary_directory
+from chimage_core.fs.atomic import TEMPORARY_PREFIX, exchange, temporary_directory
+from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs.place import ImagePlace
 
+_TREE = "tree-"
 _DELTA_SHARE = 2
 """A delta is made if at most one in so many entries differs; else a new tree is made beside the old one."""
 _DELTA_ALWAYS = 1000
@@ -64,7 +66,10 @@ def _replace(engine: Engine, places: Places, snapshot: Snapshot, target: bytes, 
     with file_errors("make image directory", place.root):
         os.makedirs(place.side, exist_ok=True)
         os.makedirs(os.path.dirname(place.root), exist_ok=True)
-    with temporary_directory(place.side, "tree-") as temporary:
+        for name in os.listdir(place.side):  # What killed processes left: we hold the lock of the name.
+            if name.startswith(TEMPORARY_PREFIX + _TREE):
+                remove_tree(os.path.join(place.side, name))
+    with temporary_directory(place.side, _TREE) as temporary:
         new = os.path.join(temporary, "root")
         os.mkdir(new, 0o700)
         records = _materializer(engine).make(target, new)

@@ -9,10 +9,10 @@ import os
 
 from chimage_core.cache.git.packs import TEMPORARY_PACK, PackWriter
 from chimage_core.cache.git.reader import ObjectStore, Pack
+from chimage_core.cache.git.repository import MANY_PACKS
 from chimage_core.errors import file_errors
 from chimage_core.fs.remove import remove_tree
 
-_MANY = 32
 _SMALL = 16 << 20
 """Bytes. Bigger packs stay as they are."""
 
@@ -24,7 +24,7 @@ def merge_small_packs(store: ObjectStore, directory: str, *, sync: bool) -> None
     Raises FileError.
     """
     small = [pack for pack in store.packs() if pack.size <= _SMALL]
-    if len(small) <= _MANY:
+    if len(small) <= MANY_PACKS:
         return
     with file_errors("write build cache", directory):
         with PackWriter(directory, lambda _: False, deflated=False, sync=sync) as writer:
@@ -42,7 +42,8 @@ def sweep(repository: str) -> None:
         for name in names:
             is_temporary = name.startswith((TEMPORARY_PACK, ".tmp-", "tmp_")) or name.endswith(".lock")
             orphan = name.startswith("pack-") and name.endswith(".pack") and f"{name[:-5]}.idx" not in names
-            if is_temporary or orphan:
+            headless = name.startswith("pack-") and name.endswith(".idx") and f"{name[:-4]}.pack" not in names
+            if is_temporary or orphan or headless:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(os.path.join(directory, name))
         for folder in [folder for folder in folders if folder.startswith(".tmp-")]:

@@ -53,10 +53,10 @@ def run(task: Task, payload: Any, parts: int, workers: int, cancel: CancelToken)
     children: list[_Child] = []
     try:
         children.extend(start(task, payload, source) for _ in range(workers))
-        with cancel.on_cancel(lambda: _kill(children)):
+        with cancel.on_cancel(lambda: _stop(children)):
             answers = _collect(children)
     except BaseException:
-        _kill(children)
+        _stop(children)
         raise
     finally:
         os.close(source)
@@ -83,9 +83,9 @@ class _Child:
         self._process = process
         self._reaped = False
 
-    def kill(self) -> None:
+    def stop(self) -> None:
         if not self._reaped:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGTERM)
 
     def reap(self) -> None:
         if self._process is not None:
@@ -104,9 +104,6 @@ def _fork(task: Task, payload: Any, source: int) -> _Child:
         os.close(write)
         return _Child(pid, read, None)
     try:
-        # A terminal's Ctrl-C goes to the whole group: let it end us, not run the parent's handler.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.close(read)
         answer = memoryview(_attempt(task, payload, source))
         while answer:
@@ -125,11 +122,16 @@ def _spawn(task: Task, payload: Any, source: int) -> _Child:
 
 
 def _attempt(task: Task, payload: Any, source: int) -> bytes:
-    """Do the task; return its outcome as bytes."""
+    """Do the task; return its outcome as bytes: none if we are told to stop, after the task has cleaned up."""
+    # A terminal's Ctrl-C goes to the whole group: our parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _raise_stopped)
     try:
         return marshal.dumps((_OK, task(payload, _numbers(source))))
     except ChimageError as error:
         return marshal.dumps((_FAILED, (error.message, error.hint)))
+    except _Stopped:
+        return b""
     except BaseException:  # noqa: BLE001  # told to the parent, which raises it
         return marshal.dumps((_BUG, traceback.format_exc()))
 
@@ -138,7 +140,7 @@ def _numbers(source: int) -> Iterator[int]:
     parent = os.getppid()
     while data := os.read(source, _NUMBER.size):
         if os.getppid() != parent:  # Killed: nobody waits for what we do.
-            os._exit(1)
+            raise _Stopped
         yield _NUMBER.unpack(data)[0]
 
 
@@ -164,9 +166,17 @@ def _collect(children: list[_Child]) -> list[bytes]:
     return [bytes(answer) for answer in answers.values()]
 
 
-def _kill(children: list[_Child]) -> None:
+def _stop(children: list[_Child]) -> None:
     for child in children:
-        child.kill()
+        child.stop()
+
+
+class _Stopped(BaseException):
+    """This worker is no longer needed."""
+
+
+def _raise_stopped(*_: object) -> None:
+    raise _Stopped
 
 
 def _unwrap(answer: bytes) -> Any:

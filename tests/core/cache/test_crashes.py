@@ -62,6 +62,7 @@ def test_killed_at_random_moments_nothing_is_lost_that_was_published(site: Site)
             assert site.git("cat-file", "-t", f"{name}^{{tree}}").strip() == "tree"
         cache.restore(head, place)
         assert describe(place.root) == describe(copy.root)
+        assert {"stamp", "stat"} <= set(os.listdir(place.side)) <= {"stamp", "stat", "stamp.new", "stat.new"}
     assert "missing" not in site.git("fsck", "--strict", "--no-dangling")
     site.cache().sweep()
     leftovers = [name for _, _, names in os.walk(site.repository) for name in names if "tmp" in name]
@@ -113,17 +114,20 @@ def _commit_often(cache: GitCache, place: ImagePlace) -> None:
         commit(cache, place, key=b"%d" % number)
 
 
+def _cancel_while_packing(site: Site) -> None:
+    while not list(Path(site.repository).glob("objects/pack/tmp_pack_*")):
+        time.sleep(0.001)
+    site.cancel.cancel(signal.SIGTERM)
+
+
 def test_cancelling_a_commit_ends_its_workers_and_leaves_no_state(site: Site) -> None:
     place = site.place("image")
     write_files(place.root, {f"f{number}": "x" for number in range(500)})
     Path(place.root, "big").write_bytes(Random(1).randbytes(1 << 20) * 40)
     cache = site.cache()
-    timer = threading.Timer(0.05, site.cancel.cancel, [signal.SIGTERM])
-    timer.start()
-    try:
-        with pytest.raises(Cancelled):
-            _commit_often(cache, place)
-    finally:
-        timer.cancel()
-        timer.join()
+    thread = threading.Thread(target=_cancel_while_packing, args=[site])
+    thread.start()
+    with pytest.raises(Cancelled):
+        _commit_often(cache, place)
+    thread.join()
     assert list(Path(site.repository, "objects", "pack").glob("tmp_*")) == []

@@ -252,12 +252,14 @@ def test_a_group_that_lost_and_gained_names_is_restored_exactly(site: Site) -> N
     assert os.stat(f"{copy.root}/a").st_nlink == os.stat(f"{copy.root}/b").st_nlink == 2
 
 
-def test_an_image_whose_root_is_read_only_can_be_replaced(site: Site) -> None:
+@pytest.mark.parametrize("mode", [0o555, 0o000])
+def test_an_image_whose_root_lacks_permissions_can_be_replaced(site: Site, mode: int) -> None:
     """Moving a directory to another parent needs write permission on itself."""
     place = site.place("image")
     write_files(place.root, {"file": "1"})
-    os.chmod(place.root, 0o555)
+    os.chmod(place.root, mode)
     snapshot = commit(site.cache(), place)
+    assert site.cache().held(place) == snapshot
     tree = describe(place.root)
     os.unlink(f"{place.side}/stamp")
     site.cache().restore(snapshot, place)
