@@ -97,9 +97,6 @@ class Disk:
     def remove(self, removed: Iterable[Removed]) -> None:
         """Remove what was taken out of the tree. Files are unlinked: other names may link to their content."""
         for parent, name, node in removed:
-            if type(node) is Directory:
-                for directory in node.descendants():
-                    _close(directory)
             if _is_here(node):
                 remove_at(name, self.open(parent))
 

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -90,3 +92,21 @@ def test_removing_aside_empties_its_trash(tmp_path: Path) -> None:
     remove_aside(str(tmp_path / "top"), str(tmp_path / "trash"))
     assert os.listdir(tmp_path) == ["trash"]
     assert os.listdir(tmp_path / "trash") == []
+
+
+MOUNT_AND_REMOVE = """
+mount -t tmpfs none "$1/top/mounted" && touch "$1/top/mounted/precious" && cd "$2" || exit 99
+"$3" -c 'import sys; from chimage_core.fs.remove import remove_tree; remove_tree(sys.argv[1])' "$1/top"
+ls "$1/top/mounted"
+"""
+
+
+@pytest.mark.userns
+def test_another_file_system_mounted_inside_is_not_emptied(tmp_path: Path) -> None:
+    """It may be somebody's home directory, bound there by a program that died."""
+    (tmp_path / "top" / "mounted").mkdir(parents=True)
+    here = Path(__file__).parents[3]
+    argv = ["unshare", "-rm", "sh", "-c", MOUNT_AND_REMOVE, "sh", str(tmp_path), str(here), sys.executable]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.stdout == "precious\n"
+    assert "another file system is mounted inside" in done.stderr
