@@ -58,6 +58,10 @@ class NoCache:
         """Return what this process has put into the place."""
         return self._held.get(place.root) if os.path.isdir(place.root) else None
 
+    def known(self, place: ImagePlace) -> Snapshot | None:
+        """Return what this process has put into the place."""
+        return self.held(place)
+
     def restore(self, snapshot: Snapshot, place: ImagePlace) -> None:
         """Make a copy of the snapshot's image. Raises NotInCache, FileError, Cancelled."""
         if self.held(place) == snapshot:

@@ -104,6 +104,13 @@ class Cache(Protocol):
     def held(self, place: ImagePlace) -> Snapshot | None:
         """Return the snapshot that the place is known to hold, or None. Trusts the stamp: reads no image file."""
 
+    def known(self, place: ImagePlace) -> Snapshot | None:
+        """Return the snapshot that the place last held, though it may have changed since; None if it never held one.
+
+        It differs from `held` after a change that was not committed, and after a restart of the machine, which may
+        have cost the disk the last files.
+        """
+
     def restore(self, snapshot: Snapshot, place: ImagePlace) -> None:
         """Make `place.root` hold exactly this snapshot, as cheaply as its present content allows.
 

@@ -13,7 +13,7 @@ from chimage_core.workspace import Workspace
 def needs_adoption(workspace: Workspace, name: str) -> bool:
     """Return whether the image is there, but the cache does not know this directory (it was made without cache)."""
     place = workspace.images.published(name)
-    return workspace.cache.keeps_snapshots and os.path.isdir(place.root) and workspace.cache.held(place) is None
+    return workspace.cache.keeps_snapshots and os.path.isdir(place.root) and workspace.cache.known(place) is None
 
 
 def head(workspace: Workspace, name: str) -> Snapshot | None:

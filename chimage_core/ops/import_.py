@@ -93,7 +93,8 @@ def _copy(workspace: Workspace, request: ImportRequest, root: str) -> None:
 
 
 def _unpack(workspace: Workspace, request: ImportRequest, root: str) -> None:
-    os.mkdir(root, 0o755)
+    os.mkdir(root)
+    os.chmod(root, 0o755)
     report = unpack_tarball(request.path, root, xattrs=request.with_xattrs, cancel=workspace.cancel)
     for text in report.warnings:
         workspace.emit(Warned(text=text))

@@ -221,3 +221,18 @@ def test_an_error_as_json(builds: Builds) -> None:
     result = builds.build("FROM base\nRUN exit 3", "--json", check=False).expect(1)
     error = json.loads(result.stdout.splitlines()[-1])
     assert (error["type"], error["code"], error["exit_code"]) == ("error", "build.run-failed", 1)
+
+
+def test_after_a_restart_of_the_machine_everything_still_hits(builds: Builds) -> None:
+    """What a directory held before is not vouched for any more, but the cache is."""
+    builds.build(THREE.format(1, 2, 3), tag="one")
+    builds.build("FROM one\nRUN echo 4 > /four", tag="two")
+    before = contents(builds.image("two+latest"))
+    for stamp in Path(builds.chimage.storage, "img.d").glob("*/stamp"):
+        lines = stamp.read_text().splitlines(keepends=True)
+        assert any(line.startswith("boot ") for line in lines)
+        stamp.write_text("".join("boot another\n" if line.startswith("boot ") else line for line in lines))
+    (builds.image("two+latest") / "half-written").write_text("")
+    assert marks(builds.build("FROM one\nRUN echo 4 > /four", tag="two")) == "**"
+    assert marks(builds.build(THREE.format(1, 2, 3), tag="one")) == "****"
+    assert contents(builds.image("two+latest")) == before
