@@ -192,6 +192,7 @@ class Builder:
             return known
         self._site.images.discard_work(place.name)
         os.mkdir(place.root)
+        os.chmod(place.root, 0o755)
         skeleton.ensure(place.root)
         record = StepRecord(
             parent=None, state=SCRATCH_STATE, text="FROM scratch", config=self._base_config, changes=AnythingChanged()

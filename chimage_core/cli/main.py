@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 from chimage_core import settings as settings_module
 from chimage_core.cancel import CancelToken
@@ -28,11 +28,12 @@ def main_ch_image() -> NoReturn:
 
 def run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Carry out one command line and return its exit status (see `errors`)."""
+    _open_standard_streams()
     grammar = parser(program)
     try:
         options = grammar.parse_args(arguments)
     except SystemExit as end:  # argparse has printed help, the version, or what was wrong.
-        return int(end.code or 0)
+        return _flushed(int(end.code or 0))
     if getattr(options, "command", None) is None and not getattr(options, "dependencies", False):
         grammar.print_usage(sys.stderr)
         return UsageError.exit_code
@@ -52,9 +53,7 @@ def run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) 
             json.error(error)
         return error.exit_code
     except BrokenPipeError:
-        # Whoever read our output has gone, as `head` does. Python must not complain when it flushes at exit.
-        _close_quietly(sys.stdout)
-        return 128 + signal.SIGPIPE
+        return _nobody_reads()
     except Exception:
         traceback.print_exc()
         sys.stderr.write(f"error: this is a bug in {program}; please report it with the lines above\n")
@@ -64,7 +63,7 @@ def run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) 
 def _carry_out(
     options: argparse.Namespace, settings: Settings, argv: Sequence[str], json: JsonLines | None, printer: Printer
 ) -> int:
-    if settings.verbosity > 0 and getattr(options, "quiet", False):
+    if getattr(options, "verbose", 0) and getattr(options, "quiet", 0):
         raise UsageError("-q and -v don’t go together")
     token = CancelToken()
     session = Session(
@@ -100,6 +99,33 @@ def _signals(token: CancelToken) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _close_quietly(stream: TextIO) -> None:
-    # What is buffered goes to /dev/null when Python flushes it at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def _open_standard_streams() -> None:
+    """Open /dev/null for standard streams that were closed when we started, as some daemons start programs.
+
+    Else the next file that we open would take their place, and get what commands print.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # The lowest free number, hence this one.
+            os.set_inheritable(number, True)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)
+
+
+def _flushed(status: int) -> int:
+    """Return the exit status when all output is out."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _nobody_reads()
+    return status
+
+
+def _nobody_reads() -> int:
+    """Return the exit status for when whoever read our output has gone, as `head` does."""
+    # Python must not complain when it flushes at exit: what is buffered goes to /dev/null.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE

@@ -19,10 +19,11 @@ def make_directories(root: str, path: str) -> tuple[str, str | None]:
         for part in os.path.relpath(resolved, root).split("/"):
             here = f"{here}/{part}"
             try:
-                os.mkdir(here, 0o755)
+                os.mkdir(here)
             except FileExistsError:
                 if not os.path.isdir(here):
                     raise NotADirectoryError(20, f"not a directory: {os.path.relpath(here, root)}") from None
             else:
+                os.chmod(here, 0o755)  # Not left to the umask: an image is for others, too.
                 made = made or os.path.relpath(here, root)
     return resolved, made
