@@ -92,12 +92,15 @@ class GitCache:
 
     def held(self, place: ImagePlace) -> Snapshot | None:
         """Return the snapshot that the place is known to hold, or None."""
-        stamp = stamps.read(place)
-        if stamp is None or not stamp.commit or stamp.cache != self._engine.repository.id:
-            return None
-        if stamp.status is not PlaceState.CLEAN or not stamp.same_boot:
+        stamp = self._stamp(place)
+        if stamp is None or stamp.status is not PlaceState.CLEAN or not stamp.same_boot:
             return None
         return Snapshot(StateID.from_hex(stamp.state), stamp.commit)
+
+    def known(self, place: ImagePlace) -> Snapshot | None:
+        """Return the snapshot that the place last held, or None."""
+        stamp = self._stamp(place)
+        return None if stamp is None else Snapshot(StateID.from_hex(stamp.state), stamp.commit)
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the images that have a head, sorted."""
@@ -192,6 +195,11 @@ class GitCache:
         from chimage_core.cache.git import graph
 
         return graph.read_graph(self._engine.store, self._engine.references)
+
+    def _stamp(self, place: ImagePlace) -> stamps.Stamp | None:
+        """Return what is known of a place, if it is about this repository."""
+        stamp = stamps.read(place)
+        return stamp if stamp is not None and stamp.commit and stamp.cache == self._engine.repository.id else None
 
     @cached_property
     def _places(self) -> "Places":

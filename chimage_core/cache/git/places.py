@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from chimage_core.cache import stamp as stamps
 from chimage_core.cache.git.engine import Engine
 from chimage_core.cache.git.statcache import Record, StatCache
-from chimage_core.cache.git.trees import Trees
+from chimage_core.cache.git.trees import TreeMemory, Trees
 from chimage_core.cache.protocol import Snapshot
 from chimage_core.cache.stamp import PlaceState, Stamp
 from chimage_core.errors import NotInCache, file_errors
@@ -32,6 +32,7 @@ class Places:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._memory = TreeMemory()
         self._stats: dict[str, StatCache] = {}
         """By side directory."""
         self._watched: dict[str, str] = {}
@@ -48,7 +49,7 @@ class Places:
         except NotInCache:
             return None
         is_watched = stamp.same_boot and (stamp.status is PlaceState.CLEAN or watched == stamp.commit)
-        trees = Trees(self._engine.store, root)
+        trees = Trees(self._engine.store, root, self._memory)
         return Base(stamp.commit, stamp.state, root, trees, self._loaded_stats(place, stamp.commit), is_watched)
 
     def open(self, place: ImagePlace) -> None:

@@ -101,15 +101,13 @@ class Scanner:
         self._cancel = cancel
         self._is_privileged = os.geteuid() == 0
         self._behind_permissions = 0
-        self._walked: set[bytes] = set()
-        self._renewed: set[bytes] = set()
-        """Paths below which every directory that is still there was walked."""
+        self._gone: set[bytes] = set()
+        """Directories that were there and are no longer; what was below them is not listed."""
 
     def everything(self) -> None:
         """Compare the whole tree. Raises FileError, CacheError (a device), Cancelled."""
         with file_errors("read image", os.fsdecode(self._root)):
             self._walk(b"", os.lstat(self._root))
-            self._renewed.add(b"")
             self._complete_links()
 
     def touched(self, touched: Touched) -> None:
@@ -128,9 +126,10 @@ class Scanner:
 
     def vanished(self) -> list[bytes]:
         """Return the paths of directories that have a record but are gone."""
-        if not self._renewed:
+        if not self._gone:
             return []
-        return [path for path in self._old if path not in self._walked and self._is_below_renewed(path)]
+        below = tuple(path + b"/" for path in self._gone)
+        return [path for path in self._old if path in self._gone or path.startswith(below)]
 
     def full_path(self, directory: bytes, found: Found) -> bytes:
         """Return where an entry is."""
@@ -144,7 +143,7 @@ class Scanner:
         inodes = self.unseen_links()
         if not inodes:
             return
-        for path in [path for path in self._old if path in self._walked]:
+        for path in self._old.keys() - set(self.vanished()):
             record = self.records.get(path, self._old[path])
             if inodes.isdisjoint(statcache.inodes(record)):
                 continue
@@ -153,22 +152,12 @@ class Scanner:
                 if statcache.inode(numbers) in inodes and name not in change.found:
                     self._examine(path, change, name, os.lstat(self._root + join(path, name)), numbers)
 
-    def _is_below_renewed(self, path: bytes) -> bool:
-        if b"" in self._renewed:
-            return True
-        while path:
-            if path in self._renewed:
-                return True
-            path = path.rpartition(b"/")[0]
-        return False
-
     def _walk(self, path: bytes, status: os.stat_result) -> None:
         """Compare a directory and all below it."""
         pending = [(path, status)]
         while pending:
             self._cancel.check()
             path, status = pending.pop()
-            self._walked.add(path)
             if self._is_open(status):
                 pending += self._compare(path, status)
                 continue
@@ -212,9 +201,12 @@ class Scanner:
                 continue
             if numbers == _DIRECTORY:
                 change.folders.add(entry.name)
-            else:
-                self._examine(path, change, entry.name, entry.stat(follow_symlinks=False), was)
+                continue
+            if was == _DIRECTORY:
+                self._gone.add(join(path, entry.name))
+            self._examine(path, change, entry.name, entry.stat(follow_symlinks=False), was)
         change.removed.update(before)
+        self._gone.update([join(path, name) for name, was in before.items() if was == _DIRECTORY])
 
     def _visit(self, path: bytes, status: os.stat_result, touched: Touched) -> None:
         """Compare what was touched in a directory that was there before."""
@@ -239,7 +231,7 @@ class Scanner:
             if numbers is not None:
                 listing[name] = numbers
             if was == _DIRECTORY and numbers != _DIRECTORY:
-                self._renewed.add(join(path, name))
+                self._gone.add(join(path, name))
         if old is not None:
             self.records[path] = statcache.make_record(own, {**listing, **self._restated(path, change)})
 
@@ -257,7 +249,6 @@ class Scanner:
             change.folders.add(name)
             if below is None or self._base is None or self._base.get(child) is None:
                 self._walk(child, status)
-                self._renewed.add(child)
             else:
                 self._visit(child, status, below)
             return _DIRECTORY

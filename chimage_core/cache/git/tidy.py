@@ -7,8 +7,9 @@ there are many, by copying their entries as they are.
 import contextlib
 import os
 
+from chimage_core.cache.git.packfile import Pack
 from chimage_core.cache.git.packs import TEMPORARY_PACK, PackWriter
-from chimage_core.cache.git.reader import ObjectStore, Pack
+from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.repository import MANY_PACKS
 from chimage_core.errors import file_errors
 from chimage_core.fs.remove import remove_tree

@@ -63,6 +63,8 @@ def build_tree(
         if not path:
             directory.own = _with_links(directory.own, highest)
         trees[path] = store_directory(sink, directory)
+        if base is not None:
+            base.remember(trees[path], directory)
         if identity is not None:
             identity.add(path, directory)
         if path:

@@ -17,6 +17,8 @@ from chimage_core.cache.git.objects import (
 )
 from chimage_core.errors import CacheBroken
 
+_REMEMBERED_ENTRIES = 20_000
+
 
 class ObjectReader(Protocol):
     """Where objects come from."""
@@ -109,10 +111,11 @@ def store_directory(sink: ObjectSink, directory: Directory) -> bytes:
 
 
 class Trees:
-    """The directories of an image in the cache, by path."""
+    """The directories of an image in the cache, by path. They are values: nobody changes them."""
 
-    def __init__(self, store: ObjectReader, root: bytes) -> None:
+    def __init__(self, store: ObjectReader, root: bytes, memory: "TreeMemory") -> None:
         self._store = store
+        self._memory = memory
         self._known: dict[bytes, Directory | None] = {}
         self._root = root
 
@@ -128,8 +131,39 @@ class Trees:
         directory = self._known.get(path)
         for path, name in reversed(missing):
             tree = self._root if not path else None if directory is None else directory.folders.get(name)
-            directory = self._known[path] = None if tree is None else load_directory(self._store, tree)
+            directory = self._known[path] = None if tree is None else self._load(tree)
         return directory
+
+    def remember(self, tree: bytes, directory: Directory) -> None:
+        """Keep a directory that was just written: the next commit will ask for it."""
+        self._memory.put(tree, directory)
+
+    def _load(self, tree: bytes) -> Directory:
+        directory = self._memory.get(tree)
+        if directory is None:
+            directory = load_directory(self._store, tree)
+            self._memory.put(tree, directory)
+        return directory
+
+
+class TreeMemory:
+    """The directories read or written last, by tree: consecutive steps change the same ones again and again."""
+
+    def __init__(self) -> None:
+        self._directories: dict[bytes, Directory] = {}
+        self._entries = 0
+
+    def get(self, tree: bytes) -> Directory | None:
+        """Return a directory, or None if it has to be read."""
+        return self._directories.get(tree)
+
+    def put(self, tree: bytes, directory: Directory) -> None:
+        """Keep a directory for a while."""
+        self._entries += len(directory.lines) + len(directory.folders) + 1
+        if self._entries > _REMEMBERED_ENTRIES:
+            self._directories.clear()
+            self._entries = 0
+        self._directories[tree] = directory
 
 
 def walk(store: ObjectReader, root: bytes, visit: Callable[[bytes, Directory], None]) -> None:

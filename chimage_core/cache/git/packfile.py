@@ -1,0 +1,86 @@
+"""A pack and its index as mapped files: where each object is.
+
+Source: gitformat-pack(5).
+"""
+
+import mmap
+import struct
+
+from chimage_core.errors import CacheBroken
+
+_NAMES = 8 + 1024
+"""Where the names begin in an index."""
+
+
+class Pack:
+    """A pack and its index, mapped."""
+
+    def __init__(self, index: str) -> None:
+        """Open by the path of the index. Raises OSError, CacheBroken."""
+        self.index_path = index
+        self.path = index.removesuffix(".idx") + ".pack"
+        self._index = _map(index)
+        if self._index[:8] != b"\xfftOc\0\0\0\2":
+            raise CacheBroken(f"not a pack index of version 2: {index}")
+        self._fanout = struct.unpack_from(">256I", self._index, 8)
+        self.count = self._fanout[255]
+        self._map = _map(self.path)
+        self.data = memoryview(self._map)
+        self.size = len(self.data)
+        self.end = self.size - 20
+        """Where the last entry ends and the pack's checksum begins."""
+
+    def find(self, name: bytes) -> int | None:
+        """Return the offset of an object's entry, or None."""
+        first = name[0]
+        low, high = self._fanout[first - 1] if first else 0, self._fanout[first]
+        while high - low > 64:
+            middle = (low + high) // 2
+            start = _NAMES + 20 * middle
+            if self._index[start : start + 20] <= name:
+                low = middle
+            else:
+                high = middle
+        bucket = self._index[_NAMES + 20 * low : _NAMES + 20 * high]
+        found = bucket.find(name)
+        while found >= 0:
+            if found % 20 == 0:
+                return self._offset(low + found // 20)
+            found = bucket.find(name, found + 1)
+        return None
+
+    def entries(self) -> list[tuple[int, bytes]]:
+        """Return (offset, name) of all objects, by offset."""
+        view = self._index
+        names = [view[_NAMES + 20 * number : _NAMES + 20 * number + 20] for number in range(self.count)]
+        return sorted((self._offset(number), name) for number, name in enumerate(names))
+
+    def head(self, offset: int) -> tuple[int, int, int]:
+        """Return type and size of the entry at `offset`, and where its stream (or delta base) begins."""
+        data = self.data
+        byte = data[offset]
+        offset += 1
+        kind, size, shift = (byte >> 4) & 7, byte & 15, 4
+        while byte & 0x80:
+            byte = data[offset]
+            offset += 1
+            size |= (byte & 0x7F) << shift
+            shift += 7
+        return kind, size, offset
+
+    def release(self) -> None:
+        """Give the memory of what was read back to the system; it is mapped again when needed."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
+    def _offset(self, number: int) -> int:
+        table = _NAMES + 24 * self.count
+        (offset,) = struct.unpack_from(">I", self._index, table + 4 * number)
+        if offset & 0x80000000:
+            position = table + 4 * self.count + 8 * (offset & 0x7FFFFFFF)
+            (offset,) = struct.unpack_from(">Q", self._index, position)
+        return int(offset)
+
+
+def _map(path: str) -> mmap.mmap:
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
