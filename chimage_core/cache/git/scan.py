@@ -148,9 +148,10 @@ class Scanner:
             if inodes.isdisjoint(statcache.inodes(record)):
                 continue
             change = self.changes.setdefault(path, Change())
-            for name, numbers in statcache.entries(record).items():
-                if statcache.inode(numbers) in inodes and name not in change.found:
-                    self._examine(path, change, name, os.lstat(self._root + join(path, name)), numbers)
+            with self._reachable(path):
+                for name, numbers in statcache.entries(record).items():
+                    if statcache.inode(numbers) in inodes and name not in change.found:
+                        self._examine(path, change, name, os.lstat(self._root + join(path, name)), numbers)
 
     def _walk(self, path: bytes, status: os.stat_result) -> None:
         """Compare a directory and all below it."""
@@ -329,6 +330,19 @@ class Scanner:
 
     def _is_open(self, status: os.stat_result) -> bool:
         return self._is_privileged or status.st_mode & 0o500 == 0o500
+
+    @contextlib.contextmanager
+    def _reachable(self, path: bytes) -> Iterator[None]:
+        """Give us permission to read a directory and all above it; take it back at the end."""
+        parts = path.split(b"/") if path else []
+        above = [b"/".join(parts[:count]) for count in range(len(parts) + 1)]
+        with contextlib.ExitStack() as stack:
+            for directory in above:
+                status = os.lstat(self._root + directory)
+                if not self._is_open(status):
+                    stack.callback(self._renew_own_numbers, directory)
+                    stack.enter_context(self._opened(self._root + directory, status))
+            yield
 
     @contextlib.contextmanager
     def _opened(self, full: bytes, status: os.stat_result) -> Iterator[None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from chimage_core.errors import CacheError
@@ -47,6 +47,8 @@ def test_a_restored_tree_is_the_committed_one(seed: int) -> None:
 
 @_EXAMPLES
 @given(seed=_SEEDS)
+@example(seed=6060)
+@example(seed=672)
 def test_a_commit_of_changes_is_what_the_directory_holds(seed: int) -> None:
     """The stat cache must notice every kind of change; what it misses would be lost silently."""
     with _new_site() as site:
