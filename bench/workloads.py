@@ -130,6 +130,7 @@ def scenarios() -> list[Scenario]:
                 built("heavy RUN miss", heavy, 1, Goal(ratio=0.35)),
                 built("heavy RUN hit", heavy, 0, hit),
                 built("heavy RUN hit, new ENV", inputs.heavy("base", more="ENV a=b"), 1, Goal(seconds=0.1)),
+                built("heavy RUN, back without ENV", heavy, 0),
                 built("heavy RUN hit, new RUN", inputs.heavy("base", more="RUN echo > /etc/b"), 1, Goal(seconds=0.2)),
             ],
             debian=True,
