@@ -67,14 +67,15 @@ class Images:
             raise _not_found(name) from None
 
     def take(self, name: str) -> bool:
-        """Take a finished image back to its workplace, so that it can be changed; tell whether that was possible.
+        """Take a finished image back to its workplace, so that it can be changed; tell whether there is one.
 
-        It is not if there is no such image, or something is at the workplace already. Raises FileError.
+        What was at the workplace is deleted. Raises FileError.
         """
         source, target = self._layout.published(name).root, self._layout.workplace(name).root
         alias = self._alias_path(name)
-        if os.path.lexists(target) or not _is_directory(source):
+        if not _is_directory(source):
             return False
+        self.discard_work(name)
         with file_errors("take image back to work", source):
             self._unlink_alias(alias, name)
             _make_movable(source)
