@@ -25,6 +25,9 @@ def sweep(layout: Layout, images: Images, cache: Cache, locks: Locks, emit: Sink
     try:
         with locks.at_once().storage(exclusive=True):
             emit(Notice(level="verbose", text="cleaning up after a command that was killed"))
+            for name in images.interrupted():
+                _recover(images, cache, emit, name)
+                images.discard_work(name)  # What nobody was promised, however far it had come.
             images.sweep_trash()
             cache.sweep()
             for name in os.listdir(layout.sides):
