@@ -36,7 +36,8 @@ def building(builds: Builds, name: str, *, tag: str, options: tuple[str, ...] = 
     dockerfile = builds.write(
         f"Dockerfile.{name}", f"FROM {BASE}\nRUN {WAIT.format(here=f'{name}.here', go=f'{name}.go')}\n"
     )
-    arguments = ("build", "-t", tag, "-f", dockerfile, "--bind", f"{builds.context}:/mnt/0", *options, builds.context)
+    bind = f"{builds.context}:/mnt/0"
+    arguments = ("build", "-t", tag, "-f", str(dockerfile), "--bind", bind, *options, str(builds.context))
     with builds.chimage.start(*arguments) as process:
         try:
             yield process
@@ -148,7 +149,7 @@ def test_the_same_instruction_in_two_builds_at_once(builds: Builds) -> None:
     """Both carry it out; one result is remembered; both images are whole."""
     text = f"FROM base\nRUN {WAIT.format(here='$USER.here', go='go')}; echo same > /same\nRUN echo after > /after"
     dockerfile = builds.write("Dockerfile.same", text)
-    arguments = ["build", "-f", dockerfile, "--bind", f"{builds.context}:/mnt/0", builds.context]
+    arguments = ["build", "-f", str(dockerfile), "--bind", f"{builds.context}:/mnt/0", str(builds.context)]
     with (
         builds.chimage.start(*arguments, "-t", "a", "--build-arg=USER=a") as a,
         builds.chimage.start(*arguments, "-t", "b", "--build-arg=USER=b") as b,
