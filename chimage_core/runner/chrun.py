@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import FileError, RunnerError
 from chimage_core.fs.paths import clean, resolve_in_root
+from chimage_core.fs.remove import remove_tree
 from chimage_core.runner import job, seccomp
-from chimage_core.runner.binds import HOST_FILES, HOST_TREES, is_directory
+from chimage_core.runner.binds import HOST_FILES, HOST_TREES, SHARED_MEMORY, hides_shared_memory, is_directory
 from chimage_core.runner.forkserver import ForkServer, memory_file
 from chimage_core.runner.protocol import Emulation, RunRequest, RunResult
 
@@ -47,32 +48,35 @@ class ChRunRunner:
         checked = _check(request)
         if checked is not None:
             return checked
-        answer = self._server.run(
-            job.encode(
-                argv=(self._program, *self._options(request), "--", *request.argv),
-                # ch-run shows the directory $TMPDIR as /tmp: so it is the image's own. The others it wants to see.
-                env=(("USER", "root"), ("PATH", "/bin"), ("TMPDIR", f"{request.rootfs}/tmp")),
-                emulate=request.emulation is Emulation.SECCOMP,
+        with _empty_shared_memory() as shared_memory:
+            answer = self._server.run(
+                job.encode(
+                    argv=(self._program, *self._options(request, shared_memory), "--", *request.argv),
+                    # ch-run shows the directory $TMPDIR as /tmp: so it is the image's own. The others it wants to see.
+                    env=(("USER", "root"), ("PATH", "/bin"), ("TMPDIR", f"{request.rootfs}/tmp")),
+                    emulate=request.emulation is Emulation.SECCOMP,
+                    interactive=request.interactive,
+                    is_container=False,
+                    root=request.rootfs,
+                    points=_points(request, "/tmp"),
+                ),
+                cancel,
+                output=request.output,
                 interactive=request.interactive,
-                is_container=False,
-                root=request.rootfs,
-                points=_points(request, "/tmp"),
-            ),
-            cancel,
-            output=request.output,
-            interactive=request.interactive,
-        )
+            )
         return RunResult(answer.status, answer.problem)
 
     def close(self) -> None:
         """End the server, and what still runs. Idempotent."""
         self._server.close()
 
-    def _options(self, request: RunRequest) -> Iterator[str]:
+    def _options(self, request: RunRequest, shared_memory: str | None) -> Iterator[str]:
         yield from ("--write", "--uid=0", "--gid=0", "--no-passwd", "--unsafe")
         # Quotes around a value are removed, once; so values are kept as they are by adding some.
         yield from ("--env-no-expand", "--unset-env=*")
         yield from (f"--set-env={name}='{value}'" for name, value in request.env.items())
+        if shared_memory is not None:
+            yield f"--bind={shared_memory}:{SHARED_MEMORY}"
         yield from (f"--bind={bind.source}:{_resolved(request, bind.target)}" for bind in request.binds)
         yield from (f"--cd={request.workdir}", request.rootfs)
 
@@ -130,6 +134,8 @@ class BwrapRunner:
         yield from ("--cap-add", "ALL")
         yield from ("--bind", request.rootfs, "/", "--dev-bind", "/dev", "/dev", "--bind", "/sys", "/sys")
         yield from ("--proc", "/proc")
+        if hides_shared_memory():
+            yield from ("--tmpfs", SHARED_MEMORY)
         for path in HOST_FILES:
             if os.path.exists(path):
                 yield from ("--ro-bind", path, _resolved(request, path))
@@ -139,6 +145,24 @@ class BwrapRunner:
         for name, value in request.env.items():
             yield from ("--setenv", name, value)
         yield from ("--chdir", request.workdir)
+
+
+@contextlib.contextmanager
+def _empty_shared_memory() -> Iterator[str | None]:
+    """Make a directory to be shown as /dev/shm; None where we cannot write there, and so a command cannot either."""
+    import tempfile
+
+    directory = None
+    try:
+        if hides_shared_memory():
+            directory = tempfile.mkdtemp(prefix="chimage-", dir=SHARED_MEMORY)
+    except OSError:
+        pass
+    try:
+        yield directory
+    finally:
+        if directory is not None:
+            remove_tree(directory)
 
 
 def _check(request: RunRequest) -> RunResult | None:

@@ -21,7 +21,7 @@ class Overlay:
 
 
 class Mount:
-    """A path of the host shown inside."""
+    """A path of the host shown inside; without a source, an empty directory in memory."""
 
     __slots__ = ("read_only", "source", "target")
 

@@ -141,11 +141,15 @@ def mount_overlay(root: bytes, upper: bytes, work: bytes) -> None:
 
 
 def _attach(root: int, mount: Mount) -> None:
-    """Show a path of the host inside the image."""
+    """Show a path of the host, or an empty directory, inside the image."""
     doing = f"can't bind {_text(mount.source)} to {_text(mount.target)}"
     fd = _locate(root, mount.target, doing)
     try:
-        _bind(mount.source, b"/proc/self/fd/%d" % fd, mount.target)
+        here = b"/proc/self/fd/%d" % fd
+        if mount.source:
+            _bind(mount.source, here, mount.target)
+        else:
+            _mount_empty(here, mount.target)
     finally:
         os.close(fd)
     if mount.read_only:
@@ -190,6 +194,13 @@ def _bind(source: bytes, place: bytes, target: bytes) -> None:
     except OSError as error:
         message = f"can't bind {_text(source)} to {_text(target)}: {error.strerror}"
         raise SetupError("mount", message) from error
+
+
+def _mount_empty(place: bytes, target: bytes) -> None:
+    try:
+        syscalls.mount(b"tmpfs", place, b"tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, b"mode=1777")
+    except OSError as error:
+        raise SetupError("mount", f"can't mount a tmpfs on {_text(target)}: {error.strerror}") from error
 
 
 def _copy_attributes(source: bytes, target: bytes) -> None:

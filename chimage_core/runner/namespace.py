@@ -6,7 +6,7 @@ import os
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import RunnerError
 from chimage_core.runner import job, probe
-from chimage_core.runner.binds import HOST_FILES, HOST_TREES, is_directory
+from chimage_core.runner.binds import HOST_FILES, HOST_TREES, SHARED_MEMORY, hides_shared_memory, is_directory
 from chimage_core.runner.forkserver import ForkServer, JobError
 from chimage_core.runner.protocol import Bind, Emulation, RunRequest, RunResult
 
@@ -50,9 +50,10 @@ class NamespaceRunner:
         self._server.close()
 
     def _run(self, request: RunRequest, cancel: CancelToken) -> RunResult:
-        shown = [(tree, tree, False) for tree in HOST_TREES]
-        shown += [(path, path, True) for path in HOST_FILES if os.path.exists(path)]
-        shown += [(bind.source, bind.target, False) for bind in request.binds]
+        trees = [(tree, tree, False) for tree in HOST_TREES]
+        hidden = [("", SHARED_MEMORY, False)] if hides_shared_memory() else []
+        more = [(path, path, True) for path in HOST_FILES if os.path.exists(path)]
+        more += [(bind.source, bind.target, False) for bind in request.binds]
         answer = self._server.run(
             job.encode(
                 argv=request.argv,
@@ -63,8 +64,8 @@ class NamespaceRunner:
                 pid_namespace=self._pid_namespace,
                 root=request.rootfs,
                 overlay=(request.overlay.upper, request.overlay.work) if request.overlay else None,
-                points=tuple((target, is_directory(Bind(source, target))) for source, target, _ in shown),
-                mounts=tuple(shown),
+                points=tuple((target, is_directory(Bind(source, target))) for source, target, _ in (*trees, *more)),
+                mounts=(*trees, *hidden, *more),
             ),
             cancel,
             output=request.output,

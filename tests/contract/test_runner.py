@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -326,6 +327,25 @@ def test_devices_fail_without_emulation(run: Run) -> None:
 
 def test_device_files_and_proc_and_sys_work(run: Run) -> None:
     run.sh("echo x >/dev/null; test -d /proc/self; test -d /sys/kernel; head -c 1 /dev/zero >/tmp/zero")
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no /dev/shm to write to")
+def test_the_hosts_shared_memory_is_out_of_reach(run: Run) -> None:
+    """It is below /dev, which containers share: `RUN rm -rf /*` took the user's files there, storage and all."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as mine:
+        Path(mine, "data").write_text("mine")
+        assert run.sh("ls -A /dev/shm") == ""
+        run.sh(f"echo mine > /dev/shm/own && cat /dev/shm/own > /tmp/own && rm -r /dev/shm/* && test ! -e {mine}")
+        assert Path(mine, "data").read_text() == "mine"
+    assert (run.rootfs / "tmp/own").read_text() == "mine\n"
+    assert not Path("/dev/shm/own").exists()
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no /dev/shm to write to")
+def test_shared_memory_of_the_host_can_be_bound(run: Run) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as mine:
+        Path(mine, "data").write_text("mine")
+        assert run.sh("cat /dev/shm/data", binds=(Bind(mine, "/dev/shm"),)) == "mine"
 
 
 def test_a_directory_can_be_bound(run: Run, tmp_path: Path) -> None:
