@@ -183,3 +183,18 @@ def test_git_names_in_the_image(builds: Builds) -> None:
     found = contents(builds.image() / "d")
     assert found.pop("more")
     assert found == contents(builds.context / "d")
+
+
+@pytest.mark.parametrize("mode", ["000", "555"])
+def test_directories_that_a_run_took_the_permissions_from(builds: Builds, mode: str) -> None:
+    """`/` of some distributions is 0555, which is nothing to a real root."""
+    builds.write("f", "f")
+    builds.build(
+        f"FROM base\nRUN mkdir -p /a/b/c && chmod {mode} /a/b/c /a/b && chmod 555 /\n"
+        "COPY f /a/b/c/\nCOPY . /a/b/c/d\nWORKDIR /a/b/w\nCOPY f /top\nRUN cat /a/b/c/f /a/b/c/d/f /top > /root/seen"
+    )
+    assert builds.read("root/seen") == "fff"
+    assert (builds.image() / "a/b").stat().st_mode & 0o777 == int(mode, 8)
+    for path in ("a/b", "a/b/c"):
+        (builds.image() / path).chmod(0o700)
+    assert (builds.image() / "a/b/w").is_dir()

@@ -60,6 +60,15 @@ def test_stages_are_images_of_their_own_but_the_last(builds: Builds) -> None:
     assert names == ["base:latest", "image:latest", "image_stage0:latest", "image_stage1:latest"]
 
 
+@pytest.mark.parametrize("options", [(), ("--no-cache",)])
+def test_an_image_built_on_itself_grows(builds: Builds, options: tuple[str, ...]) -> None:
+    for count in (1, 2):
+        builds.build("FROM base\nRUN echo x >> /n", *options, tag="base")
+        assert builds.read("n", "base+latest") == count * "x\n"
+    builds.build("FROM base\nRUN rm /n; false", *options, tag="base", check=False).expect(1)
+    assert builds.read("n", "base+latest") == "x\nx\n"
+
+
 def test_from_an_image_that_is_not_there_says_how_to_get_it(builds: Builds) -> None:
     result = builds.build("FROM nowhere\nRUN true", check=False).expect(1)
     assert "image not found in storage directory: nowhere" in result.stderr

@@ -8,7 +8,7 @@ destination are followed, deeper ones are copied. Source: ch-image manual, "COPY
 import os
 import posixpath
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.build.context import Source, SourceTree, fingerprint
 from chimage_core.build.keys import key
@@ -20,7 +20,7 @@ from chimage_core.fs.copy import copy_file, copy_tree
 from chimage_core.fs.paths import resolve_in_root
 from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs.changes import Changes, PathsChanged
-from chimage_core.rootfs.directories import make_directories
+from chimage_core.rootfs.directories import accessible, make_directories
 from chimage_core.rootfs.place import ImagePlace
 
 _SUPPORTED_OPTIONS = ("from", "chown")
@@ -76,8 +76,7 @@ def _in_stage(tree: Callable[[], SourceTree], patterns: list[str]) -> Callable[[
     return lambda: _found(tree(), patterns)
 
 
-@dataclass(frozen=True, slots=True)
-class CopyFiles:
+class CopyFiles(NamedTuple):
     """Copy sources to a path in the image."""
 
     find: Callable[[], list[Source]]
@@ -88,6 +87,10 @@ class CopyFiles:
         """Return what was copied to."""
         sources = self.find()
         tools.opening(place)
+        with accessible(place.root, self.target):
+            return self._copy(sources, place, tools)
+
+    def _copy(self, sources: list[Source], place: ImagePlace, tools: Tools) -> Changes:
         existing = resolve_in_root(place.root, self.target)
         wants_directory = self.target.endswith("/") or len(sources) > 1 or os.path.isdir(sources[0].path)
         if wants_directory or os.path.isdir(existing):

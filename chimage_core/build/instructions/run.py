@@ -10,13 +10,13 @@ import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.build.keys import key
 from chimage_core.build.scope import Expander, Scope
 from chimage_core.build.step import Step, Tools
 from chimage_core.dockerfile.ast import ExecCommand, Run, ShellCommand
-from chimage_core.errors import RunFailed
+from chimage_core.errors import FileError, RunFailed
 from chimage_core.fs.atomic import temporary_directory, write_file
 from chimage_core.fs.paths import resolve_in_root
 from chimage_core.fs.remove import remove_tree
@@ -69,8 +69,7 @@ def _command(instruction: Run, scope: Scope, expander: Expander) -> tuple[tuple[
     return (*scope.config.shell, command.script), None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Execute:
+class Execute(NamedTuple):
     """Run one command."""
 
     argv: tuple[str, ...]
@@ -110,13 +109,20 @@ class Execute:
 
     def _overlay(self, place: ImagePlace, tools: Tools) -> Overlay | None:
         """Prepare an overlay, or the root file system itself where there can be none."""
-        has_workdir = os.path.isdir(resolve_in_root(place.root, self.workdir))
-        if has_workdir and tools.can_overlay():
+        if _may_be_directory(place.root, self.workdir) and tools.can_overlay():
             prepare(place.root, _upper(place), _work(place))
             return Overlay(_upper(place), _work(place))
         tools.opening(place)
         make_directories(place.root, self.workdir)
         return None
+
+
+def _may_be_directory(root: str, path: str) -> bool:
+    """Return whether there is such a directory in the image, or we cannot see it: the command, being root, can."""
+    try:
+        return os.path.isdir(resolve_in_root(root, path))
+    except FileError:
+        return True
 
 
 @contextlib.contextmanager

@@ -1,14 +1,15 @@
 """WORKDIR: set the working directory, and make it if it is not there."""
 
 import posixpath
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from chimage_core.build.keys import key
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step, Tools
 from chimage_core.dockerfile.ast import Workdir
 from chimage_core.rootfs.changes import Changes, PathsChanged
-from chimage_core.rootfs.directories import make_directories
+from chimage_core.rootfs.directories import accessible, make_directories
 from chimage_core.rootfs.place import ImagePlace
 
 
@@ -30,8 +31,7 @@ def resolve(instruction: Workdir, scope: Scope) -> Step:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class MakeDirectory:
+class MakeDirectory(NamedTuple):
     """Make a directory, and those above it, if they are not there."""
 
     path: str
@@ -39,5 +39,6 @@ class MakeDirectory:
     def apply(self, place: ImagePlace, tools: Tools) -> Changes:
         """Return the topmost directory that was made."""
         tools.opening(place)
-        _, made = make_directories(place.root, self.path)
+        with accessible(place.root, self.path):
+            _, made = make_directories(place.root, self.path)
         return PathsChanged((made,) if made else ())
