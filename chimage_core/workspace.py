@@ -6,7 +6,7 @@ It is a bundle, for `ops` alone: everything below is handed the parts it needs.
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.build.recovery import recover_interrupted, sweep
 from chimage_core.cache.protocol import Cache, CacheMode
@@ -22,8 +22,7 @@ from chimage_core.storage.lock import Locks
 from chimage_core.storage.sessions import session
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workspace:
+class Workspace(NamedTuple):
     """An opened storage directory."""
 
     layout: Layout

@@ -7,8 +7,7 @@ The image keeps its place in the storage directory, untouched or whole, until th
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from chimage_core.build.step import Step, Tools
 from chimage_core.cache.protocol import Cache, Snapshot, StepRecord
@@ -25,8 +24,7 @@ SCRATCH_STATE = StateID.root(b"scratch")
 """The state of an image without files but those that every image has."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """What became of the instructions."""
 
     hits: int = 0
@@ -34,12 +32,12 @@ class Counts:
     modified: int = 0
     """RUNs changed by root emulation."""
 
-    def __add__(self, other: "Counts") -> "Counts":
+    def plus(self, other: "Counts") -> "Counts":
+        """Return both together."""
         return Counts(self.hits + other.hits, self.misses + other.misses, self.modified + other.modified)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class Site(NamedTuple):
     """Where a stage is built and what with."""
 
     name: str
@@ -110,8 +108,8 @@ class Builder:
         self._state = self._state.child(step.key)
         hit = None if self._is_current else site.cache.find(self._state)
         self._announce(number, step, "hit" if hit else "miss")
-        counted = Counts(hits=1) if hit else Counts(misses=1)
-        self.counts += replace(counted, modified=int(step.is_modified))
+        counted = Counts(hits=int(hit is not None), misses=int(hit is None), modified=int(step.is_modified))
+        self.counts = self.counts.plus(counted)
         if hit is not None:
             self._snapshot = hit
         elif not site.is_dry_run:
@@ -150,7 +148,7 @@ class Builder:
 
     def _carry_out(self, number: int, step: Step) -> None:
         site = self._site
-        tools = replace(site.tools, output=self._output(number)) if site.captures_output else site.tools
+        tools = site.tools._replace(output=self._output(number)) if site.captures_output else site.tools
         tools.cancel.check()
         if not self._is_current:
             self._make_current()

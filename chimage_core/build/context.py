@@ -11,15 +11,14 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.errors import ContextError, file_errors
 from chimage_core.fs import xattr
 from chimage_core.fs.paths import resolve_in_root
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Something to copy, found."""
 
     name: str
@@ -28,8 +27,7 @@ class Source:
     """The real file or directory on the host, symlinks followed."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceTree:
+class SourceTree(NamedTuple):
     """A tree that sources are taken from."""
 
     root: str

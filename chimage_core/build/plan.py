@@ -1,18 +1,17 @@
 """Stages of a Dockerfile, and everything that can be refused before a disk is touched."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.dockerfile.ast import Arg, Dockerfile, From, Instruction
 from chimage_core.errors import UnusedBuildArgs
 from chimage_core.image.reference import Reference
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """A FROM and the instructions that belong to it."""
 
-    index: int
+    number: int
     """Counted from 0."""
     alias: str | None
     reference: Reference
@@ -23,8 +22,7 @@ class Stage:
     """Number of its FROM, counted from 1 through the whole file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """A Dockerfile, divided."""
 
     global_args: tuple[Arg, ...]
@@ -49,14 +47,14 @@ def make_plan(
     ends = [*starts[1:], len(dockerfile.instructions)]
     global_args = [instruction for instruction in dockerfile.instructions[: starts[0]] if isinstance(instruction, Arg)]
     stages = []
-    for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         from_ = dockerfile.instructions[start]
         assert isinstance(from_, From)
         stages.append(
             Stage(
-                index=index,
+                number=number,
                 alias=from_.alias,
-                reference=reference if index == len(starts) - 1 else reference.stage(index),
+                reference=reference if number == len(starts) - 1 else reference.stage(number),
                 from_=from_,
                 instructions=dockerfile.instructions[start + 1 : end],
                 first_step=start + 1,

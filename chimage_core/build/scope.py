@@ -5,7 +5,7 @@ always defined (PATH, TAR_OPTIONS). Source: ch-image manual, "Variable substitut
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from chimage_core.build.context import SourceTree
 from chimage_core.build.force import Forcer
@@ -23,8 +23,7 @@ PREDEFINED: Mapping[str, str] = {
 """Defined in every build, whatever the host's values are."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
+class Inputs(NamedTuple):
     """What stays the same during a build."""
 
     path: str
@@ -38,8 +37,7 @@ class Inputs:
     with_xattrs: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedStage:
+class FinishedStage(NamedTuple):
     """An earlier stage, as COPY --from sees it."""
 
     state: StateID
@@ -47,14 +45,13 @@ class FinishedStage:
     """Its files; unpacks them if they are not there yet."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class Scope(NamedTuple):
     """What one instruction sees."""
 
     inputs: Inputs
     config: ImageConfig
     """After the instructions before."""
-    stages: Mapping[str, FinishedStage] = field(default_factory=dict)
+    stages: Mapping[str, FinishedStage]
     """By number and by name."""
 
     def lookup(self, name: str) -> str | None:

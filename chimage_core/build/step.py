@@ -1,8 +1,7 @@
 """A step: an instruction with everything substituted, and what it does to a root file system."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from chimage_core.build.force import Forcer
 from chimage_core.cancel import CancelToken
@@ -13,8 +12,7 @@ from chimage_core.rootfs.place import ImagePlace
 from chimage_core.runner.protocol import Bind, OutputChunks, Runner
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(NamedTuple):
     """What effects work with."""
 
     runner: Callable[[], Runner]
@@ -38,8 +36,7 @@ class Effect(Protocol):
         """Do it, and return where to look for what changed. On an error nobody relies on the content of `place`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(NamedTuple):
     """An instruction, understood."""
 
     instruction: Instruction

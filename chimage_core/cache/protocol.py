@@ -7,7 +7,7 @@ which snapshot a place holds by the stamp it keeps in the place's side directory
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from chimage_core.cache.state import StateID
 from chimage_core.image.config import ImageConfig
@@ -24,8 +24,7 @@ class CacheMode(enum.Enum):
     """FROM hits; everything else is carried out again and its result replaces the recorded one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """An image after a step, as its cache remembers it."""
 
     state: StateID
@@ -33,8 +32,7 @@ class Snapshot:
     """Only the cache that made it can read this."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRecord:
+class StepRecord(NamedTuple):
     """A finished step, about to be remembered."""
 
     parent: Snapshot | None

@@ -9,7 +9,7 @@ import contextlib
 import enum
 import fcntl
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.errors import file_errors
 from chimage_core.rootfs.place import ImagePlace
@@ -33,8 +33,7 @@ class PlaceState(enum.Enum):
     """A complete image that no commit holds: made without the build cache."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What is known of a place."""
 
     status: PlaceState

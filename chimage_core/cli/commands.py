@@ -5,8 +5,8 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from chimage_core.cancel import CancelToken
 from chimage_core.cli.jsonl import JsonLines
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from chimage_core.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(NamedTuple):
     """What every command gets."""
 
     argv: Sequence[str]

@@ -10,7 +10,7 @@ Classes that add no field to their base are not decorated: that costs a third of
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 Form = Literal["shell", "exec"]
 """Words of a line, or a JSON list. The reference calls them so for every instruction that has both."""
@@ -19,8 +19,7 @@ OptionValue = str | Literal[True] | tuple[str, ...]
 """`--x=value`; `--x` alone (flags only); all values, in order, of an option that may be repeated."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceRange:
+class SourceRange(NamedTuple):
     """Where an instruction stands in its file. Lines and columns count from 1, columns in characters."""
 
     line: int
@@ -30,8 +29,7 @@ class SourceRange:
     """Of the keyword."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heredoc:
+class Heredoc(NamedTuple):
     """A here-document: `<<NAME` and the lines up to `NAME`."""
 
     name: str
@@ -49,8 +47,7 @@ class Heredoc:
         return re.sub(r"(?m)^\t+", "", self.body) if self.strip_tabs else self.body
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShellCommand:
+class ShellCommand(NamedTuple):
     """Text for a shell."""
 
     text: str
@@ -67,8 +64,7 @@ class ShellCommand:
         return "\n".join([self.text, *(heredoc.body + heredoc.name for heredoc in self.heredocs)])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecCommand:
+class ExecCommand(NamedTuple):
     """A program and its arguments, decoded from a JSON list. May be empty (`CMD []`)."""
 
     argv: tuple[str, ...]
@@ -380,16 +376,14 @@ class OnBuild(Instruction):
     """The trigger as the image configuration stores it: keyword, joined line, heredoc bodies. See `parse_trigger`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParseWarning:
+class ParseWarning(NamedTuple):
     """Something a reader of the file should know, though it is no error."""
 
     line: int
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dockerfile:
+class Dockerfile(NamedTuple):
     """A Dockerfile, parsed."""
 
     path: str

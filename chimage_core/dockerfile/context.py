@@ -1,7 +1,7 @@
 """What is known about a logical line while it becomes an instruction, and how errors in it are raised."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.dockerfile import substitute
 from chimage_core.dockerfile.ast import Heredoc, SourceRange
@@ -22,8 +22,7 @@ class LineError(Exception):
         self.place = place
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A terminal of the grammar, found."""
 
     type: str
@@ -32,8 +31,7 @@ class Token:
     """Offset in the logical line."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(NamedTuple):
     """A logical line and its surroundings."""
 
     line: LogicalLine

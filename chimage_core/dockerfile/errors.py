@@ -1,7 +1,7 @@
 """Errors in a Dockerfile: all syntax errors of a file at once, or one instruction that cannot be carried out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.dockerfile.ast import SourceRange
 from chimage_core.errors import DockerfileError
@@ -11,8 +11,7 @@ MAX_SHOWN = 10
 """More errors than this in one file are counted, not shown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(NamedTuple):
     """One syntax error."""
 
     line: int

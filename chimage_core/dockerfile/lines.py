@@ -10,7 +10,7 @@ Source: Dockerfile reference ("Format", "Here-documents"), and what BuildKit doe
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.dockerfile.ast import Heredoc, ParseWarning
 from chimage_core.dockerfile.errors import Fault
@@ -28,8 +28,7 @@ _SHELL_END = "|&;()<>"
 """Characters that end a word in a shell, and so the name in `cat <<EOF|sh`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opener:
+class Opener(NamedTuple):
     """A word that opens a here-document, and what it opened."""
 
     start: int
@@ -52,8 +51,7 @@ class Opener:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogicalLine:
+class LogicalLine(NamedTuple):
     """An instruction's text on one line, continuations joined, without the bodies of its here-documents."""
 
     text: str
@@ -79,8 +77,7 @@ class LogicalLine:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(NamedTuple):
     """A Dockerfile taken apart."""
 
     physical: tuple[str, ...]

@@ -111,7 +111,7 @@ class _Parser:
             raise LineError(0, _unknown_keyword(word))
         if keyword not in ("RUN", "ONBUILD"):
             # Only the shell form of RUN has always shown and keyed trailing blanks.
-            line = replace(line, text=line.text.rstrip(substitute.BLANKS))
+            line = line._replace(text=line.text.rstrip(substitute.BLANKS))
         return Context(line=line, keyword=keyword, escape=self._source.escape, warnings=[])
 
     def order_faults(self, instructions: tuple[Instruction, ...]) -> list[Fault]:

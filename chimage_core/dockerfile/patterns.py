@@ -5,7 +5,7 @@ not the time of a regular expression that backtracks.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _ANY = "?"
 _STAR = "*"
@@ -14,8 +14,7 @@ _Token = tuple[str, bool]
 """A character, and whether it means itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(NamedTuple):
     """A pattern, parsed."""
 
     tokens: tuple[_Token, ...]

@@ -9,7 +9,7 @@ Tried alone from the command line, this module reads JSON lines; see `main`.
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.dockerfile.errors import ExpansionProblem
 from chimage_core.dockerfile.patterns import Pattern
@@ -38,8 +38,7 @@ class Unset(enum.Enum):
     """Raise ExpansionProblem."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expanded:
+class Expanded(NamedTuple):
     """A word after expansion."""
 
     value: str
@@ -47,8 +46,7 @@ class Expanded:
     """Names of unset variables that came out empty or were kept, each once, in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExpandedWords:
+class ExpandedWords(NamedTuple):
     """A text after expansion and splitting."""
 
     values: tuple[str, ...]

@@ -5,7 +5,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.build.builder import SCRATCH_STATE, Builder, Counts, Site
 from chimage_core.build.context import SourceTree
@@ -43,8 +43,7 @@ STDIN = "-"
 """Dockerfile from standard input; as a context, also: no context."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildRequest:
+class BuildRequest(NamedTuple):
     """What to build, and how."""
 
     context: str
@@ -65,8 +64,7 @@ class BuildRequest:
     read_stdin: Callable[[], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class BuildResult:
+class BuildResult(NamedTuple):
     """What came of it."""
 
     reference: Reference
@@ -139,8 +137,7 @@ def _tag(request: BuildRequest) -> Reference:
     return infer_tag(_dockerfile_path(request), request.context)
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
+class _Start(NamedTuple):
     """What a stage starts from, as far as the Dockerfile says it."""
 
     origin: from_.Origin
@@ -150,8 +147,7 @@ class _Start:
     """Number of the earlier stage."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Finished:
+class _Finished(NamedTuple):
     """A finished stage."""
 
     stage: Stage
@@ -195,7 +191,7 @@ class _Build:
                 locks.enter_context(self._locked(starts))
             total = Counts()
             for stage, start in zip(self._plan.stages, starts, strict=True):
-                total += self._build_stage(stage, start)
+                total = total.plus(self._build_stage(stage, start))
         last = self._finished[-1]
         place = self._workspace.images.published(last.stage.reference.file_name)
         state = last.state.hex if last.snapshot else None
@@ -226,9 +222,9 @@ class _Build:
         with self._telling_where(stage.from_):
             origin = from_.origin(stage.from_, self._scope(self._empty_config(args)))
             # The nearest earlier stage of that name wins over an image.
-            for earlier in reversed(self._plan.stages[: stage.index]):
+            for earlier in reversed(self._plan.stages[: stage.number]):
                 if earlier.alias == origin.text.lower():
-                    return _Start(origin, None, earlier.index)
+                    return _Start(origin, None, earlier.number)
             return _Start(origin, None if origin.text == SCRATCH else Reference.parse(origin.text), None)
 
     def _locked(self, starts: list[_Start]) -> contextlib.AbstractContextManager[None]:
@@ -241,13 +237,13 @@ class _Build:
 
     def _build_stage(self, stage: Stage, start: _Start) -> Counts:
         workspace, request = self._workspace, self._request
-        workspace.emit(StageStarted(stage=stage.index, alias=stage.alias, reference=str(stage.reference)))
+        workspace.emit(StageStarted(stage=stage.number, alias=stage.alias, reference=str(stage.reference)))
         with self._telling_where(stage.from_):
             base, state, config, is_known = self._base(start)
         site = Site(
             name=stage.reference.file_name,
             reference=str(stage.reference),
-            stage=stage.index,
+            stage=stage.number,
             images=workspace.images,
             cache=workspace.cache,
             tools=self._tools(),
@@ -265,7 +261,7 @@ class _Build:
                     builder.step(number, resolve(instruction, self._scope(builder.config)))
             snapshot = builder.snapshot
             if not request.is_dry_run:
-                is_last = stage.index == len(self._plan.stages) - 1
+                is_last = stage.number == len(self._plan.stages) - 1
                 snapshot = builder.finish(unpack=is_last or not workspace.cache.keeps_snapshots)
         self._finished.append(_Finished(stage, snapshot, builder.state, builder.config))
         return builder.counts
@@ -317,7 +313,7 @@ class _Build:
         stages = {}
         for done in self._finished:
             finished = FinishedStage(done.state, functools.partial(self._stage_tree, done))
-            stages[str(done.stage.index)] = finished
+            stages[str(done.stage.number)] = finished
             if done.stage.alias:
                 stages[done.stage.alias] = finished
         return Scope(inputs=self._inputs, config=config, stages=stages)
@@ -327,7 +323,7 @@ class _Build:
         images, name = self._workspace.images, done.stage.reference.file_name
         assert done.snapshot is not None
         unpack(self._workspace, name, done.snapshot)
-        label = f"stage {done.stage.alias or done.stage.index}"
+        label = f"stage {done.stage.alias or done.stage.number}"
         return SourceTree(images.published(name).root, label, is_image=True)
 
     def _empty_config(self, args: Mapping[str, str]) -> ImageConfig:

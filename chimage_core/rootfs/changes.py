@@ -1,23 +1,22 @@
 """What a step may have changed in a root file system: how much of it has to be looked at."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
 class AnythingChanged:
     """Nobody watched: the whole tree has to be compared."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class PathsChanged:
+
+class PathsChanged(NamedTuple):
     """Only these entries may differ, each with all that is below it, and the metadata of their parent directories."""
 
     paths: tuple[str, ...]
     """Relative to the root, without `.` and `..`; "" is the root itself, that is, everything."""
 
 
-@dataclass(frozen=True, slots=True)
-class UpperChanged:
+class UpperChanged(NamedTuple):
     """The exact changes are in an overlay's upper directory and are not yet merged into the root file system."""
 
     upper: str

@@ -1,10 +1,9 @@
 """Where an unpacked image is on disk."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class ImagePlace:
+class ImagePlace(NamedTuple):
     """An unpacked image and the private directory beside it. Neither has to exist yet."""
 
     name: str

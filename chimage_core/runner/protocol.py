@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from chimage_core.cancel import CancelToken
 
@@ -11,8 +11,7 @@ RUNNER_KINDS = ("auto", "python", "ch-run", "bwrap")
 """What `--runner` accepts. `auto` takes the first that works, in this order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(NamedTuple):
     """A path of the host shown inside the container."""
 
     source: str
@@ -21,8 +20,7 @@ class Bind:
     """Absolute path inside. A missing one is made as an empty directory (or file, when the source is one)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Overlay:
+class Overlay(NamedTuple):
     """Where the changes of a command go instead of into the root file system. Both directories exist and are empty."""
 
     upper: str

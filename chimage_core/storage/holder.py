@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple
 
 from chimage_core.text import printable, quoted
 
@@ -16,8 +16,7 @@ _LONGEST_COMMAND = 200
 """Characters of a command line that are kept: lock files are read by people."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """A process that holds a lock, or wants to."""
 
     host: str
@@ -48,7 +47,7 @@ class Holder:
         """Read what `to_line` wrote; None for anything else, such as a half-written line."""
         try:
             document = json.loads(line)
-            values = [document[field.name] for field in fields(cls)]
+            values = [document[field] for field in cls._fields]
         except (ValueError, TypeError, KeyError):
             return None
         expected = (str, str, str, int, int, int, str)
@@ -56,7 +55,7 @@ class Holder:
 
     def to_line(self) -> bytes:
         """Return one line of JSON, with its newline."""
-        return json.dumps(asdict(self)).encode("ascii") + b"\n"
+        return json.dumps(self._asdict()).encode("ascii") + b"\n"
 
     def __str__(self) -> str:
         """Say who it is on one printable line."""

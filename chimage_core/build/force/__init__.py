@@ -5,14 +5,12 @@ privilege pretend success) and `none`. `fakeroot` has no implementation yet and 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from chimage_core.runner.protocol import Emulation
 
 
-@dataclass(frozen=True, slots=True)
-class ForcedCommand:
+class ForcedCommand(NamedTuple):
     """What to execute instead of the command of the instruction."""
 
     argv: tuple[str, ...]

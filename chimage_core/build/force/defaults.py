@@ -4,13 +4,12 @@ A hook adds arguments to a command that would otherwise notice that its system c
 Source: ch-image manual, "Privilege model".
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True)
-class CommandHook:
+class CommandHook(NamedTuple):
     """Arguments to add behind every occurrence of a command in a RUN."""
 
     command: str

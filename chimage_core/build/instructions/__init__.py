@@ -31,4 +31,4 @@ def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
         return step
     # No time of creation: a configuration must not differ between two builds of the same.
     entry = {"created_by": f"{step.name} {step.text}"}
-    return replace(step, config=replace(step.config, history=(*step.config.history, entry)))
+    return step._replace(config=replace(step.config, history=(*step.config.history, entry)))

@@ -6,7 +6,8 @@ of its own.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from chimage_core.build.keys import key
 from chimage_core.build.scope import Scope
@@ -16,8 +17,7 @@ from chimage_core.image.config import ImageConfig
 from chimage_core.settings import PASSED_VARIABLES
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """What a FROM names, with variables replaced."""
 
     text: str
@@ -36,7 +36,7 @@ def origin(instruction: From, scope: Scope) -> Origin:
     expander = scope.expander(instruction)
     added = {name: scope.inputs.build_args.get(name, value) for name, value in instruction.args}
     args = {**scope.config.args, **{name: expander.expand(value) for name, value in added.items()}}
-    inner = replace(scope, config=replace(scope.config, args=args))
+    inner = scope._replace(config=replace(scope.config, args=args))
     expander = inner.expander(instruction)
     text = expander.expand(instruction.image)
     if expander.unset:

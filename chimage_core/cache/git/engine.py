@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.cache.git.objects import COMMIT, TREE, Commit, decode_tree
 from chimage_core.cache.git.reader import ObjectStore
@@ -17,8 +17,7 @@ from chimage_core.events import Sink
 _TOKEN = re.compile(r"[0-9a-f]{40}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """How to work."""
 
     emit: Sink

@@ -5,7 +5,7 @@ Source: gitformat-pack(5), git-fsck(1), and "Git Internals" of the Git book.
 
 import hashlib
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.cache.state import StateID
 from chimage_core.errors import CacheBroken
@@ -66,8 +66,7 @@ def _tree_order(entry: tuple[bytes, bytes, bytes]) -> bytes:
     return name + b"/" if mode == DIRECTORY_MODE else name
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """A commit object of ours."""
 
     tree: bytes

@@ -1,7 +1,7 @@
 """What the cache knows of the places of images: by their stamps, and by what happened in this process."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from chimage_core.cache import stamp as stamps
 from chimage_core.cache.git.engine import Engine
@@ -59,7 +59,7 @@ class Places:
             return
         if stamp.same_boot:
             self._watched[place.root] = stamp.commit
-        stamps.write(place, replace(stamp, status=PlaceState.DIRTY))
+        stamps.write(place, stamp._replace(status=PlaceState.DIRTY))
 
     def mark(self, place: ImagePlace, base: Base | None, status: PlaceState) -> None:
         """Stamp a place as being changed; without a base, as unknown."""

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,16 +127,16 @@ def test_waiting_for_an_exclusive_link_lock_keeps_new_shared_ones_out(path: str)
 
 def test_link_lock_of_an_unreachable_process_is_respected(path: str) -> None:
     """A process of another host or container cannot be seen, but may well be alive."""
-    Path(f"{path}~x").write_bytes(replace(me(), host="elsewhere", pid=1).to_line())
+    Path(f"{path}~x").write_bytes(me()._replace(host="elsewhere", pid=1).to_line())
     assert not LinkFile(path).acquire(me(), exclusive=True)
-    Path(f"{path}~x").write_bytes(replace(me(), namespace="pid:[1]", pid=2**22).to_line())
+    Path(f"{path}~x").write_bytes(me()._replace(namespace="pid:[1]", pid=2**22).to_line())
     assert not LinkFile(path).acquire(me(), exclusive=True)
 
 
 @pytest.mark.parametrize("gone", [{"boot": "another boot"}, {"started": 1}, {"pid": 2**22}])
 def test_link_lock_of_a_process_that_is_surely_gone_is_broken(path: str, gone: dict[str, object]) -> None:
     """Not even a new process of the same number makes it look alive."""
-    dead = replace(me(), **gone)  # type: ignore[arg-type]
+    dead = me()._replace(**gone)  # type: ignore[arg-type]
     assert dead.is_gone()
     for mark in ("~x", "~sabcd", "~b"):
         Path(path + mark).write_bytes(dead.to_line())
