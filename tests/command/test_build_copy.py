@@ -189,12 +189,14 @@ def test_git_names_in_the_image(builds: Builds) -> None:
 def test_directories_that_a_run_took_the_permissions_from(builds: Builds, mode: str) -> None:
     """`/` of some distributions is 0555, which is nothing to a real root."""
     builds.write("f", "f")
-    builds.build(
-        f"FROM base\nRUN mkdir -p /a/b/c && chmod {mode} /a/b/c /a/b && chmod 555 /\n"
-        "COPY f /a/b/c/\nCOPY . /a/b/c/d\nWORKDIR /a/b/w\nCOPY f /top\nRUN cat /a/b/c/f /a/b/c/d/f /top > /root/seen"
-    )
-    assert builds.read("root/seen") == "fff"
-    assert (builds.image() / "a/b").stat().st_mode & 0o777 == int(mode, 8)
-    for path in ("a/b", "a/b/c"):
-        (builds.image() / path).chmod(0o700)
-    assert (builds.image() / "a/b/w").is_dir()
+    try:
+        builds.build(
+            f"FROM base\nRUN mkdir -p /a/b/c && chmod {mode} /a/b/c /a/b && chmod 555 /\n"
+            "COPY f /a/b/c/\nCOPY . /a/b/c/d\nWORKDIR /a/b/w\nCOPY f /top\nRUN cat /a/b/c/f /a/b/c/d/f /top > /root/seen"
+        )
+        assert builds.read("root/seen") == "fff"
+        assert (builds.image() / "a/b").stat().st_mode & 0o777 == int(mode, 8)
+        (builds.image() / "a/b").chmod(0o700)
+        assert (builds.image() / "a/b/w").is_dir()
+    finally:
+        builds.chimage.run("reset")  # pytest cannot remove such directories.

@@ -79,6 +79,21 @@ def test_tmp_is_that_of_the_image(builds: Builds, tmp_path: Path) -> None:
     assert not Path("/tmp", marker).exists()
 
 
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_shared_memory_is_the_command_s_own(builds: Builds, runner: str) -> None:
+    """All programs of the host keep data there, and a RUN that cleans up must not get at it."""
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("no /dev/shm to write to")
+    mine = Path("/dev/shm", f"chimage-test-{os.getpid()}")
+    mine.touch()
+    try:
+        result = builds.build("FROM base\nRUN ls -A /dev/shm; touch /dev/shm/x; ls /dev/shm", f"--runner={runner}")
+    finally:
+        mine.unlink()
+    assert result.stdout == "x\n"
+    assert not Path("/dev/shm/x").exists()
+
+
 def test_the_files_of_the_network_are_the_host_s_but_not_kept(builds: Builds) -> None:
     builds.build("FROM base\nRUN cat /etc/resolv.conf > /seen")
     assert builds.read("seen") == Path("/etc/resolv.conf").read_text()
