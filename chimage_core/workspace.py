@@ -55,11 +55,15 @@ def open_workspace(
     locks = Locks(layout, argv, emit=emit, cancel=cancel, timeout=settings.lock_timeout, enabled=settings.lock)
     store.prepare(layout, locks, emit=emit, old=Layout(settings.old_storage) if settings.old_storage else None)
     workspace = _assembled(settings, layout, locks, runner, emit, cancel)
-    sweep(layout, workspace.images, workspace.cache, locks, emit)
+    # What an interrupted command took apart with the cache, only the cache can put together again.
+    keeper = workspace.cache if workspace.cache.keeps_snapshots else _git_cache(settings, layout, emit, cancel)
+    if settings.lock:  # Without locks, what looks left behind may be what somebody is making right now.
+        sweep(layout, workspace.images, keeper, locks, emit)
     with locks.storage(exclusive=exclusive), session(layout):
         store.validate(layout)  # While we waited, a newer program may have upgraded it.
         try:
-            recover_interrupted(workspace.images, workspace.cache, locks, emit)
+            if settings.lock:
+                recover_interrupted(workspace.images, keeper, locks, emit)
             yield workspace
         finally:
             workspace.runners.close()
@@ -95,11 +99,17 @@ def _assembled(
 
 
 def _cache(settings: Settings, layout: Layout, images: Images, emit: Sink, cancel: CancelToken) -> Cache:
-    mode = CacheMode(settings.cache or "enabled")
-    if mode is CacheMode.DISABLED:
+    if settings.cache == "disabled":
         from chimage_core.cache.nocache import NoCache
 
         return NoCache(images.published, images.names, cancel=cancel, xattrs=settings.xattrs)
+    mode = CacheMode(settings.cache or "enabled")
+    return _git_cache(settings, layout, emit, cancel, mode)
+
+
+def _git_cache(
+    settings: Settings, layout: Layout, emit: Sink, cancel: CancelToken, mode: CacheMode = CacheMode.ENABLED
+) -> Cache:
     from chimage_core.cache.git.cache import GitCache
 
     return GitCache(layout.git, mode=mode, emit=emit, cancel=cancel, xattrs=settings.xattrs)

@@ -4,10 +4,11 @@ import contextlib
 import os
 
 from chimage_core.cache.protocol import Cache
-from chimage_core.errors import StorageBusy
+from chimage_core.errors import Cancelled, ChimageError, FileError, StorageBusy
 from chimage_core.events import Notice, Sink, Warned
 from chimage_core.fs.atomic import TEMPORARY_PREFIX
 from chimage_core.fs.remove import remove_tree
+from chimage_core.image.reference import Reference
 from chimage_core.storage.images import Images
 from chimage_core.storage.layout import Layout
 from chimage_core.storage.lock import Locks
@@ -18,7 +19,10 @@ _TRANSIENT = frozenset({"upper", "work", "trash"})
 
 
 def sweep(layout: Layout, images: Images, cache: Cache, locks: Locks, emit: Sink) -> None:
-    """Remove what killed processes left, if there were any and nobody is at work just now."""
+    """Remove what killed processes left, if there were any and nobody is at work just now.
+
+    What cannot be removed gets a warning: a command that frees space must work on a full disk.
+    """
     orphans = killed_sessions(layout)
     if not orphans:
         return
@@ -26,8 +30,8 @@ def sweep(layout: Layout, images: Images, cache: Cache, locks: Locks, emit: Sink
         with locks.at_once().storage(exclusive=True):
             emit(Notice(level="verbose", text="cleaning up after a command that was killed"))
             for name in images.interrupted():
-                _recover(images, cache, emit, name)
-                images.discard_work(name)  # What nobody was promised, however far it had come.
+                if _is_recovered(images, cache, emit, name):
+                    images.discard_work(name)  # What nobody was promised, however far it had come.
             images.sweep_trash()
             cache.sweep()
             for name in os.listdir(layout.sides):
@@ -37,6 +41,8 @@ def sweep(layout: Layout, images: Images, cache: Cache, locks: Locks, emit: Sink
                     os.unlink(path)
     except StorageBusy:
         pass  # What is left is in nobody's way; the next command will find it again.
+    except (FileError, OSError) as error:
+        emit(Warned(text=f"can’t clean up after a command that was killed: {error}"))
 
 
 def _sweep_side(path: str) -> None:
@@ -54,9 +60,22 @@ def recover_interrupted(images: Images, cache: Cache, locks: Locks, emit: Sink) 
     for name in images.interrupted():
         try:
             with locks.at_once().images(write=(name,)):
-                _recover(images, cache, emit, name)
+                _is_recovered(images, cache, emit, name)
         except StorageBusy:
             pass  # Somebody is making it right now.
+
+
+def _is_recovered(images: Images, cache: Cache, emit: Sink, name: str) -> bool:
+    """Complete or undo one image. If that fails, say so: commands that have nothing to do with it must go on."""
+    try:
+        _recover(images, cache, emit, name)
+    except (Cancelled, StorageBusy):
+        raise
+    except ChimageError as error:
+        reference = Reference.from_file_name(name)
+        emit(Warned(text=f"can’t restore an image left unfinished by an interrupted command: {reference}: {error}"))
+        return False
+    return True
 
 
 def _recover(images: Images, cache: Cache, emit: Sink, name: str) -> None:
@@ -67,7 +86,8 @@ def _recover(images: Images, cache: Cache, emit: Sink, name: str) -> None:
     if promised is not None and (held == promised or not images.exists(name)):
         # A build took the image to change it, or was about to put it in place: give it what its name promises.
         if held != promised:
-            emit(Warned(text=f"restoring an image left unfinished by an interrupted command: {name}"))
+            reference = Reference.from_file_name(name)
+            emit(Warned(text=f"restoring an image left unfinished by an interrupted command: {reference}"))
             cache.restore(promised, place)
         images.publish(name)
     elif held is None:

@@ -47,11 +47,11 @@ class GitCache:
         deflate: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open the repository at this path. It is created when something is to be remembered.
+        """Use the repository at this path, which is opened when it is needed, and made when something is to be remembered.
 
         `sync`: a commit is on the disk when it returns. `workers`: processes for heavy work; 0: one per core, at most
         8. `deflate`: whole images are deflated (0.4 times the disk space, for 1.4 times the CPU time of a commit and
-        1.7 times that of a restore). Raises as `Repository` does.
+        1.7 times that of a restore). All methods but `reset` and `sweep` raise as `Repository` does.
         """
         self._path = repository
         self._mode = mode
@@ -64,7 +64,6 @@ class GitCache:
             deflate=deflate,
             clock=clock,
         )
-        self._engine = Engine(repository, self._options)
 
     # Looking up
 
@@ -162,11 +161,11 @@ class GitCache:
 
     def reset(self) -> None:
         """Forget everything. The caller holds the storage lock exclusively."""
-        from chimage_core.fs.remove import remove_tree
+        from chimage_core.cache.git import tidy
 
-        remove_tree(self._path)
-        self._engine = Engine(self._path, self._options)
-        self.__dict__.pop("_places", None)
+        tidy.remove(self._path)
+        for opened in ("_engine", "_places"):
+            self.__dict__.pop(opened, None)
 
     def sweep(self) -> None:
         """Remove what killed processes left in the repository. The caller holds the storage lock exclusively."""
@@ -200,6 +199,10 @@ class GitCache:
         """Return what is known of a place, if it is about this repository."""
         stamp = stamps.read(place)
         return stamp if stamp is not None and stamp.commit and stamp.cache == self._engine.repository.id else None
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return Engine(self._path, self._options)
 
     @cached_property
     def _places(self) -> "Places":

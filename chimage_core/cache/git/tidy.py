@@ -12,6 +12,7 @@ from chimage_core.cache.git.packs import TEMPORARY_PACK, PackWriter
 from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.repository import MANY_PACKS
 from chimage_core.errors import file_errors
+from chimage_core.fs.atomic import TEMPORARY_PREFIX, temporary_name
 from chimage_core.fs.remove import remove_tree
 
 _SMALL = 16 << 20
@@ -37,8 +38,23 @@ def merge_small_packs(store: ObjectStore, directory: str, *, sync: bool) -> None
             store.forget_removed()
 
 
+def remove(repository: str) -> None:
+    """Remove the repository. A crash leaves it whole, or not there: half of one would be taken for a cache."""
+    aside = temporary_name(os.path.dirname(repository))
+    with file_errors("remove", repository):
+        try:
+            os.rename(repository, aside)
+        except FileNotFoundError:
+            return
+    remove_tree(aside)
+
+
 def sweep(repository: str) -> None:
     """Remove temporary files of processes that were killed. Nobody else uses the repository meanwhile."""
+    parent = os.path.dirname(repository)
+    for name in os.listdir(parent):  # A repository that was being made, or removed.
+        if name.startswith(TEMPORARY_PREFIX):
+            remove_tree(os.path.join(parent, name))
     for directory, folders, names in os.walk(repository):
         for name in names:
             is_temporary = name.startswith((TEMPORARY_PACK, ".tmp-", "tmp_")) or name.endswith(".lock")
