@@ -192,7 +192,8 @@ def test_directories_that_a_run_took_the_permissions_from(builds: Builds, mode: 
     try:
         builds.build(
             f"FROM base\nRUN mkdir -p /a/b/c && chmod {mode} /a/b/c /a/b && chmod 555 /\n"
-            "COPY f /a/b/c/\nCOPY . /a/b/c/d\nWORKDIR /a/b/w\nCOPY f /top\nRUN cat /a/b/c/f /a/b/c/d/f /top > /root/seen"
+            "COPY f /a/b/c/\nCOPY . /a/b/c/d\nWORKDIR /a/b/w\nCOPY f /top\n"
+            "RUN cat /a/b/c/f /a/b/c/d/f /top > /root/seen"
         )
         assert builds.read("root/seen") == "fff"
         assert (builds.image() / "a/b").stat().st_mode & 0o777 == int(mode, 8)
