@@ -7,6 +7,7 @@ Source: gitformat-pack(5).
 """
 
 import contextlib
+import errno
 import os
 import struct
 import sys
@@ -189,10 +190,14 @@ def find_extents(descriptor: int, size: int) -> list[tuple[int, int]] | None:
     while end < size:
         try:
             start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError:  # ENXIO: a hole up to the end. EINVAL: no such question on this file system, so all is data.
-            if end == 0 and os.lseek(descriptor, 0, os.SEEK_END) != size:
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # No such question on this file system: all is data.
                 return None
-            start = size
+            if error.errno != errno.ENXIO:
+                raise
+            if os.lseek(descriptor, 0, os.SEEK_END) != size:  # Changed meanwhile; who reads it will notice.
+                return None
+            start = size  # A hole up to the end.
         if start >= size:
             break
         end = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)

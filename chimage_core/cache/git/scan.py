@@ -107,7 +107,7 @@ class Scanner:
     def everything(self) -> None:
         """Compare the whole tree. Raises FileError, CacheError (a device), Cancelled."""
         with file_errors("read image", os.fsdecode(self._root)):
-            self._walk(b"", os.lstat(self._root))
+            self._walk(b"", os.lstat(self._root), is_new=self._base is None)
             self._complete_links()
 
     def touched(self, touched: Touched) -> None:
@@ -153,22 +153,26 @@ class Scanner:
                     if statcache.inode(numbers) in inodes and name not in change.found:
                         self._examine(path, change, name, os.lstat(self._root + join(path, name)), numbers)
 
-    def _walk(self, path: bytes, status: os.stat_result) -> None:
-        """Compare a directory and all below it."""
-        pending = [(path, status)]
+    def _walk(self, path: bytes, status: os.stat_result, *, is_new: bool) -> None:
+        """Compare a directory and all below it; one that `is_new` was not there at the last commit."""
+        pending = [(path, status, is_new)]
         while pending:
             self._cancel.check()
-            path, status = pending.pop()
+            path, status, is_new = pending.pop()
             if self._is_open(status):
-                pending += self._compare(path, status)
+                pending += self._compare(path, status, is_new)
                 continue
             with self._opened(self._root + path, status):
-                for child, child_status in self._compare(path, status):
-                    self._walk(child, child_status)
+                for child, child_status, child_is_new in self._compare(path, status, is_new):
+                    self._walk(child, child_status, is_new=child_is_new)
             self._renew_own_numbers(path)
 
-    def _compare(self, path: bytes, status: os.stat_result) -> list[tuple[bytes, os.stat_result]]:
-        """Compare one directory with its record; return its subdirectories. This is the hot loop of a scan."""
+    def _compare(self, path: bytes, status: os.stat_result, is_new: bool) -> list[tuple[bytes, os.stat_result, bool]]:
+        """Compare one directory with its record; return its subdirectories. This is the hot loop of a scan.
+
+        If the stat cache was lost once, there can be a record of a directory that is gone, since nothing is known of
+        the one that held it. So a record of what is new is none: the same files may have moved away and come back.
+        """
         with os.scandir(self._root + path) as listing:
             entries = sorted(listing, key=_NAME)
         numbers: list[int] = []
@@ -177,19 +181,26 @@ class Scanner:
             entry_status = entry.stat(follow_symlinks=False)
             mode = entry_status.st_mode
             if mode & 0o170000 == 0o040000:
-                folders.append((join(path, entry.name), entry_status))
+                folders.append((entry.name, entry_status))
                 numbers += DIRECTORY_NUMBERS
             else:
                 numbers += (entry_status.st_ino, entry_status.st_ctime_ns, entry_status.st_size, mode)
         record = own_numbers(status), b"/".join([entry.name for entry in entries]), pack_numbers(numbers)
-        if record != self._old.get(path):
-            self._compare_entries(path, status, record, entries)
-        return folders
+        old = None if is_new else self._old.get(path)
+        if record == old:
+            return [(join(path, name), folder_status, False) for name, folder_status in folders]
+        self._compare_entries(path, status, old, record, entries)
+        fresh = self.changes[path].folders
+        return [(join(path, name), folder_status, name in fresh) for name, folder_status in folders]
 
     def _compare_entries(
-        self, path: bytes, status: os.stat_result, record: Record, entries: "list[os.DirEntry[bytes]]"
+        self,
+        path: bytes,
+        status: os.stat_result,
+        old: Record | None,
+        record: Record,
+        entries: "list[os.DirEntry[bytes]]",
     ) -> None:
-        old = self._old.get(path)
         before = {} if old is None else statcache.entries(old)
         change = self.changes[path] = Change(is_complete=old is None)
         if old is None or old[0] != record[0]:
@@ -248,8 +259,9 @@ class Scanner:
             return None
         if stat.S_ISDIR(status.st_mode):
             change.folders.add(name)
-            if below is None or self._base is None or self._base.get(child) is None:
-                self._walk(child, status)
+            is_new = self._base is None or self._base.get(child) is None
+            if below is None or is_new:
+                self._walk(child, status, is_new=is_new)
             else:
                 self._visit(child, status, below)
             return _DIRECTORY

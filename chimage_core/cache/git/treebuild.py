@@ -95,7 +95,8 @@ def _apply(path: bytes, change: Change, old: Directory | None, trees: dict[bytes
         else:
             directory.contents[name] = found.content.name
     for name in change.folders:
-        tree = trees.get(join(path, name)) or (old.folders[name] if old is not None else b"")
+        tree = trees.get(join(path, name)) or (None if old is None else old.folders.get(name))
+        assert tree is not None, "a directory that did not change was there before"
         _drop(directory, name)
         directory.folders[name] = tree
     return directory
