@@ -7,8 +7,7 @@ the manual has them, and `$CH_GROW_STORAGE` of its forerunner.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from chimage_core.errors import UsageError
 
@@ -32,8 +31,7 @@ _CACHE_CHOICES: tuple[CacheChoice, ...] = ("enabled", "disabled", "rebuild")
 _MIB = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """What holds for a whole command. Made by `resolve`."""
 
     storage: str
@@ -49,7 +47,7 @@ class Settings:
     auth: bool
     """Authenticate with registries at once."""
     username: str | None
-    password: str | None = field(repr=False)
+    password: str | None
     """Never to be shown or written."""
     password_many: bool
     tls_verify: bool
@@ -67,7 +65,7 @@ class Settings:
     log_festoon: bool
     """Begin each message with process number and time."""
     color: bool
-    environment: Mapping[str, str] = field(repr=False)
+    environment: Mapping[str, str]
     """All variables, as they were at the start: for `--build-arg KEY` and for programs that we start."""
 
     @classmethod
@@ -103,6 +101,10 @@ class Settings:
             color=not environ.get("NO_COLOR"),
             environment=environ,
         )
+
+    def __repr__(self) -> str:
+        # Password and environment may not get into any message.
+        return f"Settings(storage={self.storage!r}, …)"
 
     @property
     def passed_variables(self) -> Mapping[str, str]:

@@ -6,7 +6,6 @@ which snapshot a place holds by the stamp it keeps in the place's side directory
 """
 
 import enum
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from chimage_core.cache.state import StateID
@@ -47,8 +46,7 @@ class StepRecord(NamedTuple):
     changes: Changes
 
 
-@dataclass(frozen=True, slots=True)
-class CacheSummary:
+class CacheSummary(NamedTuple):
     """How much is in the cache."""
 
     named_images: int
@@ -61,8 +59,7 @@ class CacheSummary:
     large_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class GraphNode:
+class GraphNode(NamedTuple):
     """A snapshot in the graph of all."""
 
     token: str
@@ -76,8 +73,7 @@ class GraphNode:
     """Names (file form) of images that are at this snapshot."""
 
 
-@dataclass(frozen=True, slots=True)
-class CacheGraph:
+class CacheGraph(NamedTuple):
     """All snapshots, newest first, children before parents."""
 
     nodes: tuple[GraphNode, ...]

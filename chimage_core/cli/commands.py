@@ -5,7 +5,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from chimage_core.cancel import CancelToken
@@ -87,14 +86,14 @@ def build_cache(session: Session) -> int:
         if session.option("tree"):
             graph = ops.graph(workspace)
             if session.json:
-                session.json.result({"nodes": [{**asdict(node), "state": node.state.hex} for node in graph.nodes]})
+                session.json.result({"nodes": [{**node._asdict(), "state": node.state.hex} for node in graph.nodes]})
                 return EXIT_OK
             for line in render.tree_lines(graph, verbose=session.settings.verbosity > 0):
                 session.print(line)
             session.print("")
         summary = ops.summary(workspace)
     if session.json:
-        session.json.result(asdict(summary))
+        session.json.result(summary._asdict())
     else:
         for line in render.summary_lines(summary):
             session.print(line)
@@ -174,7 +173,7 @@ def list_(session: Session) -> int:
             return _print_details(session, Reference.parse(wanted), find_image(workspace, Reference.parse(wanted)))
         images = list_images(workspace, with_states=session.json is not None)
     if session.json:
-        session.json.result({"images": [{**asdict(image), "reference": str(image.reference)} for image in images]})
+        session.json.result({"images": [{**image._asdict(), "reference": str(image.reference)} for image in images]})
     elif session.option("long"):
         for line in render.long_image_lines(images):
             session.print(line)
@@ -303,7 +302,7 @@ def _print_parse(session: Session, dockerfile: "Dockerfile") -> None:
 def _print_details(session: Session, reference: "Reference", image: "ListedImage | None") -> int:
     """Print what is known of one image. The remote side comes with the registry client."""
     if session.json:
-        document = {**asdict(image), "reference": str(reference)} if image else {"reference": str(reference)}
+        document = {**image._asdict(), "reference": str(reference)} if image else {"reference": str(reference)}
         session.json.result({"image": document, "is_local": image is not None})
         return EXIT_OK
     rows = [

@@ -6,24 +6,25 @@ One value serves three forms: `/ch/metadata.json` inside an unpacked image (the 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageConfig:
-    """Settings of an image. Mappings are never changed; `dataclasses.replace` makes the next value."""
+
+class ImageConfig(NamedTuple):
+    """Settings of an image. Mappings are never changed; `_replace` makes the next value."""
 
     architecture: str
     """As in image indexes: `amd64`, `arm64`, `arm`, …"""
-    env: Mapping[str, str] = field(default_factory=dict)
-    args: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = _NOTHING
+    args: Mapping[str, str] = _NOTHING
     """ARG values: visible to descendants built here, never pushed."""
     workdir: str = "/"
     shell: tuple[str, ...] = DEFAULT_SHELL
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = _NOTHING
     volumes: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] | None = None
     """None: not set."""

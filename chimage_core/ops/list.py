@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chimage_core.image.reference import Reference
 from chimage_core.workspace import Workspace
@@ -11,8 +11,7 @@ _LONGEST_METADATA = 1 << 20
 """Bytes. An image is data from strangers; listing must not read a file of any size into memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedImage:
+class ListedImage(NamedTuple):
     """An image in the storage directory."""
 
     reference: Reference

@@ -2,7 +2,6 @@
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from chimage_core.cancel import CancelToken
@@ -40,8 +39,7 @@ OutputChunks = Callable[[Stream, bytes], None]
 """Receives (stream, bytes) as they arrive."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRequest:
+class RunRequest(NamedTuple):
     """One command to run as (apparent) root inside a root file system."""
 
     rootfs: str
@@ -62,8 +60,7 @@ class RunRequest:
     """The command gets our stdin and stays in our session, so that a shell has the terminal."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
+class RunResult(NamedTuple):
     """How a command ended. A command that cannot be started has status 126 or 127, as in a shell."""
 
     status: int

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -103,7 +103,7 @@ def test_the_configuration_is_in_the_image_and_in_the_snapshot(kit: Kit) -> None
     assert cache.config(snapshot) == CONFIG
     assert metadata.read(place.root, "unknown") == CONFIG
     cache.opening(place)
-    changed = replace(CONFIG, workdir="/work")
+    changed = CONFIG._replace(workdir="/work")
     after = commit(cache, place, snapshot, state=ROOT.child(b"2"), changes=PathsChanged(()), config=changed)
     assert cache.config(after) == changed
     assert metadata.read(place.root, "unknown") == changed
@@ -255,7 +255,7 @@ def test_content_without_a_state_is_its_own_identity(kit: Kit) -> None:
     assert states[0] == states[1] != states[2]
     fill(kit.place("arch"), file="1")
     os.mkdir(f"{kit.place('arch').root}/made-by-us")
-    other = replace(CONFIG, architecture="riscv64")
+    other = CONFIG._replace(architecture="riscv64")
     assert commit(cache, kit.place("arch"), None, state=None, config=other).state not in states
 
 
@@ -298,5 +298,5 @@ def test_an_image_made_without_cache_is_not_what_the_cache_remembers(tmp_path: P
     place = git.place("image")
     fill(place, file="1")
     commit(git.open(), place, None)
-    commit(none.open(), place, None, config=replace(CONFIG, workdir="/x"))
+    commit(none.open(), place, None, config=CONFIG._replace(workdir="/x"))
     assert git.open().held(place) is None

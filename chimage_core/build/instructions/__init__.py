@@ -5,7 +5,6 @@ its step's effect.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from chimage_core.build.instructions import arg, copy, env, label, run, shell, unsupported, workdir
@@ -13,7 +12,8 @@ from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step
 from chimage_core.dockerfile import ast
 
-_RESOLVERS: dict[type[ast.Instruction], Callable[[Any, Scope], Step]] = {
+_Resolver = Callable[[Any, Scope], Step]
+_RESOLVERS: dict[type[ast.Instruction], _Resolver] = {
     ast.Arg: arg.resolve,
     ast.Copy: copy.resolve,
     ast.Env: env.resolve,
@@ -26,9 +26,10 @@ _RESOLVERS: dict[type[ast.Instruction], Callable[[Any, Scope], Step]] = {
 
 def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
     """Return what any instruction but FROM means in this scope. Raises DockerfileError, BuildError."""
-    step = _RESOLVERS.get(type(instruction), unsupported.resolve)(instruction, scope)
+    resolver: _Resolver = _RESOLVERS.get(type(instruction), unsupported.resolve)
+    step = resolver(instruction, scope)
     if step.key is None:
         return step
     # No time of creation: a configuration must not differ between two builds of the same.
     entry = {"created_by": f"{step.name} {step.text}"}
-    return step._replace(config=replace(step.config, history=(*step.config.history, entry)))
+    return step._replace(config=step.config._replace(history=(*step.config.history, entry)))

@@ -6,7 +6,6 @@ substitution"), except for those that the host passes in.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from chimage_core.build.keys import key
 from chimage_core.build.scope import Expander, Scope
@@ -26,7 +25,7 @@ def resolve(instruction: Arg, scope: Scope) -> Step:
         name="ARG",
         text=announced(values),
         key=key("ARG", counted) if counted else None,
-        config=replace(scope.config, args={**scope.config.args, **known}),
+        config=scope.config._replace(args={**scope.config.args, **known}),
         warnings=expander.warnings,
     )
 

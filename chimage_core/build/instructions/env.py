@@ -1,7 +1,5 @@
 """ENV: set environment variables, for the rest of the build and for the image."""
 
-from dataclasses import replace
-
 from chimage_core.build.keys import key
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step
@@ -20,6 +18,6 @@ def resolve(instruction: Env, scope: Scope) -> Step:
         name="ENV",
         text=" ".join(f"{name}='{value}'" for name, value in pairs),
         key=key("ENV", pairs),
-        config=replace(scope.config, env={**scope.config.env, **dict(pairs)}),
+        config=scope.config._replace(env={**scope.config.env, **dict(pairs)}),
         warnings=expander.warnings,
     )

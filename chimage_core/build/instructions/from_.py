@@ -6,7 +6,6 @@ of its own.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from chimage_core.build.keys import key
@@ -36,7 +35,7 @@ def origin(instruction: From, scope: Scope) -> Origin:
     expander = scope.expander(instruction)
     added = {name: scope.inputs.build_args.get(name, value) for name, value in instruction.args}
     args = {**scope.config.args, **{name: expander.expand(value) for name, value in added.items()}}
-    inner = scope._replace(config=replace(scope.config, args=args))
+    inner = scope._replace(config=scope.config._replace(args=args))
     expander = inner.expander(instruction)
     text = expander.expand(instruction.image)
     if expander.unset:
@@ -58,5 +57,5 @@ def resolve(instruction: From, start: Origin, base: ImageConfig, *, base_is_stag
         name="FROM",
         text=f"{start.text}{alias}",
         key=key("FROM", counted) if counted else None,
-        config=replace(base, args=args),
+        config=base._replace(args=args),
     )

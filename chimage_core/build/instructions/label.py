@@ -1,7 +1,5 @@
 """LABEL: metadata for people and tools. It changes nothing about how the image is built or run."""
 
-from dataclasses import replace
-
 from chimage_core.build.keys import key
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step
@@ -17,6 +15,6 @@ def resolve(instruction: Label, scope: Scope) -> Step:
         name="LABEL",
         text=" ".join(f"{name}='{value}'" for name, value in pairs),
         key=key("LABEL", pairs),
-        config=replace(scope.config, labels={**scope.config.labels, **dict(pairs)}),
+        config=scope.config._replace(labels={**scope.config.labels, **dict(pairs)}),
         warnings=expander.warnings,
     )

@@ -1,7 +1,6 @@
 """SHELL: what the shell form of later commands is given to. It lasts to the end of the stage and in its children."""
 
 import json
-from dataclasses import replace
 
 from chimage_core.build.keys import key
 from chimage_core.build.scope import Scope
@@ -18,6 +17,6 @@ def resolve(instruction: Shell, scope: Scope) -> Step:
         name="SHELL",
         text=json.dumps(argv, ensure_ascii=False),
         key=key("SHELL", argv),
-        config=replace(scope.config, shell=argv),
+        config=scope.config._replace(shell=argv),
         warnings=expander.warnings,
     )

@@ -1,7 +1,6 @@
 """WORKDIR: set the working directory, and make it if it is not there."""
 
 import posixpath
-from dataclasses import replace
 from typing import NamedTuple
 
 from chimage_core.build.keys import key
@@ -25,7 +24,7 @@ def resolve(instruction: Workdir, scope: Scope) -> Step:
         name="WORKDIR",
         text=path,
         key=key("WORKDIR", path),
-        config=replace(scope.config, workdir=path),
+        config=scope.config._replace(workdir=path),
         effect=MakeDirectory(path),
         warnings=expander.warnings,
     )

@@ -1,5 +1,4 @@
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ def test_files_that_do_not_change_are_not_touched(tmp_path: Path) -> None:
     metadata.write(str(tmp_path), CONFIG)
     for path in (tmp_path / "ch").iterdir():
         os.utime(path, ns=(1, 2))
-    metadata.write(str(tmp_path), replace(CONFIG, workdir="/other"))
+    metadata.write(str(tmp_path), CONFIG._replace(workdir="/other"))
     assert (tmp_path / "ch" / "environment").stat().st_mtime_ns == 2
     assert (tmp_path / "ch" / "metadata.json").stat().st_mtime_ns != 2
     assert sorted(os.listdir(tmp_path / "ch")) == ["environment", "metadata.json"]
@@ -91,7 +90,7 @@ def test_ch_run_reads_every_variable_that_was_not_left_out(variables: dict[str, 
 
 def test_variables_with_newlines_are_left_out_and_named(tmp_path: Path) -> None:
     """As a line without `=`, the rest would keep every container from starting."""
-    config = replace(CONFIG, env={"A": "1", "MULTI": "one\ntwo"})
+    config = CONFIG._replace(env={"A": "1", "MULTI": "one\ntwo"})
     assert metadata.write(str(tmp_path), config) == ("MULTI",)
     assert (tmp_path / "ch" / "environment").read_bytes() == b"A=1\n"
     assert metadata.read(str(tmp_path), "amd64") == config
