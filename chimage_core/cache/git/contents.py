@@ -11,7 +11,7 @@ from chimage_core.cache.git.packs import MINIMUM_HOLE, PackWriter, find_extents
 from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.trees import ObjectSink
 from chimage_core.cancel import CancelToken
-from chimage_core.errors import CacheError, file_errors
+from chimage_core.errors import CacheError, FileError
 
 MANY_FILES = 200
 MANY_BYTES = 8 << 20
@@ -42,7 +42,17 @@ def content_of(status: os.stat_result) -> Content:
 
 
 def read_content(path: bytes, content: Content, sink: ObjectSink) -> None:
-    """Read a file into the sink. Raises OSError; CacheError if it changes meanwhile."""
+    """Read a file into the sink. Raises FileError; CacheError if it changes meanwhile."""
+    # No context manager: this is done for every file of an image.
+    try:
+        _read(path, content, sink)
+    except OSError as error:
+        raise FileError("read file", os.fsdecode(path), error) from error
+    except CacheError as error:
+        raise CacheError(f"{error.message}: {os.fsdecode(path)}") from error
+
+
+def _read(path: bytes, content: Content, sink: ObjectSink) -> None:
     descriptor = os.open(path, _OPEN)
     try:
         size = content.size
@@ -109,22 +119,12 @@ def pack_files(payload: Any, numbers: Iterator[int]) -> Any:
             names, extents = [], {}
             for position, (path, size) in enumerate(zip(paths.split(b"\0"), array("Q", sizes), strict=True)):
                 content = Content(size, position in sparse)
-                _read_named(path, content, pack)
+                read_content(path, content, pack)
                 names.append(content.name)
                 if content.extents is not None:
                     extents[position] = content.extents
             answers.append((number, b"".join(names), extents))
         return pack.finish(), answers
-
-
-def _read_named(path: bytes, content: Content, pack: PackWriter) -> None:
-    try:
-        read_content(path, content, pack)
-    except OSError:
-        with file_errors("read file", os.fsdecode(path)):
-            raise
-    except CacheError as error:
-        raise CacheError(f"{error.message}: {os.fsdecode(path)}") from error
 
 
 def _divide(files: Sequence[tuple[bytes, Content]]) -> list[list[int]]:

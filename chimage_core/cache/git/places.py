@@ -39,16 +39,20 @@ class Places:
         """By root directory, the commit it held when we were told that it is about to be changed."""
 
     def base(self, place: ImagePlace) -> Base | None:
-        """Return what a place last held, if that is still in the cache. What happened since is no longer known then."""
+        """Return what a place last held, if that is still in the cache. What happened since is no longer known then.
+
+        None after a restart of the machine: a power failure may have cost files their content, but not their numbers
+        in the stat cache.
+        """
         watched = self._watched.pop(place.root, None)
         stamp = known_stamp(self._engine, place)
-        if stamp is None or (stamp.status is not PlaceState.CLEAN and not stamp.same_boot):
+        if stamp is None or not stamp.same_boot:
             return None
         try:
             root = self._engine.root_tree(stamp.commit)
         except NotInCache:
             return None
-        is_watched = stamp.same_boot and (stamp.status is PlaceState.CLEAN or watched == stamp.commit)
+        is_watched = stamp.status is PlaceState.CLEAN or watched == stamp.commit
         trees = Trees(self._engine.store, root, self._memory)
         return Base(stamp.commit, stamp.state, root, trees, self._loaded_stats(place, stamp.commit), is_watched)
 

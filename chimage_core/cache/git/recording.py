@@ -22,7 +22,8 @@ from chimage_core.cache.git.trees import ObjectSink
 from chimage_core.cache.protocol import Snapshot, StepRecord
 from chimage_core.cache.stamp import PlaceState
 from chimage_core.cache.state import StateID
-from chimage_core.errors import file_errors
+from chimage_core.errors import CacheError
+from chimage_core.events import Sink, Warned
 from chimage_core.image.config import ImageConfig
 from chimage_core.rootfs import metadata, overlay
 from chimage_core.rootfs.changes import Changes, PathsChanged, UpperChanged
@@ -62,7 +63,6 @@ def scan(engine: Engine, place: ImagePlace, touched: Touched | None, base: Base 
         None if base is None else base.trees,
         sink,
         xattrs=options.xattrs,
-        emit=options.emit,
         cancel=options.cancel,
     )
     if touched is None:
@@ -84,8 +84,7 @@ def pending_files(scanner: Scanner) -> list[tuple[bytes, Content]]:
 def read_here(files: list[tuple[bytes, Content]], sink: ObjectSink) -> None:
     """Read files in this process."""
     for path, content in files:
-        with file_errors("read file", os.fsdecode(path)):
-            read_content(path, content, sink)
+        read_content(path, content, sink)
 
 
 def _take_changes(places: Places, place: ImagePlace, changes: Changes, base: Base | None) -> Touched | None:
@@ -127,6 +126,7 @@ def _scan_and_read(
     # Who writes through one name of a file changes it under its other names, too.
     if isinstance(step.changes, PathsChanged) and touched is not None and scanner.unseen_links():
         scanner = scan(engine, place, None, base, pack)
+    _report(scanner, engine.options.emit)
     files = pending_files(scanner)
     if is_heavy(files):
         options = engine.options
@@ -135,6 +135,17 @@ def _scan_and_read(
     else:
         read_here(files, pack)
     return scanner
+
+
+def _report(scanner: Scanner, emit: Sink) -> None:
+    """Tell what cannot be kept. Raises CacheError for a device."""
+    if scanner.devices:
+        raise CacheError(
+            f"image holds a device, which cannot be kept in the build cache: {scanner.devices[0]}",
+            hint="delete it in the image",
+        )
+    for path in scanner.sockets:
+        emit(Warned(text=f"socket is not kept in the build cache: {path}"))
 
 
 def _add_commit(pack: PackWriter, root: bytes, state: StateID, step: StepRecord, time: int) -> bytes:

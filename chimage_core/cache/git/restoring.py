@@ -14,7 +14,7 @@ from chimage_core.cache.git.statcache import Record, own_numbers
 from chimage_core.cache.git.treebuild import build_tree
 from chimage_core.cache.protocol import Snapshot
 from chimage_core.cache.stamp import PlaceState
-from chimage_core.errors import file_errors
+from chimage_core.errors import CacheError, FileError, file_errors
 from chimage_core.fs.atomic import TEMPORARY_PREFIX, exchange, temporary_directory
 from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs.place import ImagePlace
@@ -31,7 +31,13 @@ _DRAFT_BYTES = 64 << 20
 def restore(engine: Engine, places: Places, snapshot: Snapshot, place: ImagePlace) -> None:
     """Make the place hold exactly this snapshot. Raises NotInCache, CacheBroken, FileError, Cancelled."""
     target = engine.root_tree(snapshot.token)
-    if not _change(engine, places, snapshot, target, place):
+    try:
+        is_done = _change(engine, places, snapshot, target, place)
+    except (FileError, CacheError):
+        # Whatever is there that we may not read or replace: a new directory does not depend on it. And what is wrong
+        # with the snapshot will be wrong again.
+        is_done = False
+    if not is_done:
         _replace(engine, places, snapshot, target, place)
 
 
@@ -40,8 +46,12 @@ def _change(engine: Engine, places: Places, snapshot: Snapshot, target: bytes, p
     base = places.base(place)
     if base is None:
         return False
+    # Already the scan may have to lift permissions for a moment.
+    places.mark(place, base, PlaceState.DIRTY)
     draft = Draft(engine.store)
     scanner = scan(engine, place, None, base, draft)
+    if scanner.sockets or scanner.devices:
+        return False
     files = pending_files(scanner)
     if len(files) > _DRAFT_FILES or sum(content.size for _, content in files) > _DRAFT_BYTES:
         return False
@@ -55,7 +65,6 @@ def _change(engine: Engine, places: Places, snapshot: Snapshot, target: bytes, p
     entries = sum(names.count(b"/") + 1 for _, names, _ in records.values())
     if difference.size > max(_DELTA_ALWAYS, entries // _DELTA_SHARE):
         return False
-    places.mark(place, base, PlaceState.DIRTY)
     delta.apply(difference, place.root, records, _materializer(engine))
     places.settle(place, snapshot, records)
     return True

@@ -21,8 +21,7 @@ from chimage_core.cache.git.objects import BLOB
 from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, ENTRY, Record, numbers_of, own_numbers, pack_numbers
 from chimage_core.cache.git.trees import ObjectSink, Trees, join
 from chimage_core.cancel import CancelToken
-from chimage_core.errors import CacheError, file_errors
-from chimage_core.events import Sink, Warned
+from chimage_core.errors import file_errors
 from chimage_core.fs import xattr
 from chimage_core.rootfs.touched import Touched
 
@@ -82,7 +81,6 @@ class Scanner:
         sink: ObjectSink,
         *,
         xattrs: bool,
-        emit: Sink,
         cancel: CancelToken,
     ) -> None:
         """Compare `root` with the stat records and the tree of its last commit. What is read at once goes to `sink`."""
@@ -92,12 +90,15 @@ class Scanner:
         """New records of directories that changed."""
         self.pending: list[tuple[bytes, Found]] = []
         """Files to be read, with the paths of their directories."""
+        self.sockets: list[str] = []
+        """Full paths of new sockets. They are treated as if they were not there, since nobody could answer on them."""
+        self.devices: list[str] = []
+        """Full paths of new devices, also passed over."""
         self._root = os.fsencode(root) + b"/"
         self._old = records
         self._base = base
         self._sink = sink
         self._xattrs = xattrs
-        self._emit = emit
         self._cancel = cancel
         self._is_privileged = os.geteuid() == 0
         self._behind_permissions = 0
@@ -105,7 +106,7 @@ class Scanner:
         """Directories that were there and are no longer; what was below them is not listed."""
 
     def everything(self) -> None:
-        """Compare the whole tree. Raises FileError, CacheError (a device), Cancelled."""
+        """Compare the whole tree. Raises FileError, CacheError (a file that changes meanwhile), Cancelled."""
         with file_errors("read image", os.fsdecode(self._root)):
             self._walk(b"", os.lstat(self._root), is_new=self._base is None)
             self._complete_links()
@@ -275,13 +276,8 @@ class Scanner:
         kind = _LETTERS.get(stat.S_IFMT(status.st_mode))
         full = self._root + join(path, name)
         if kind is None:
-            if not stat.S_ISSOCK(status.st_mode):
-                raise CacheError(
-                    f"image holds a device, which cannot be kept in the build cache: {os.fsdecode(full)}",
-                    hint="delete it in the image",
-                )
             change.removed.add(name)
-            self._emit(Warned(text=f"socket is not kept in the build cache: {os.fsdecode(full)}"))
+            (self.sockets if stat.S_ISSOCK(status.st_mode) else self.devices).append(os.fsdecode(full))
             return
         same_inode = was is not None and was[:8] == pack_numbers((status.st_ino,))
         mode = stat.S_IMODE(status.st_mode)

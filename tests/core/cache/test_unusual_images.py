@@ -1,6 +1,11 @@
 """What programs leave in image directories, and file systems do to them, must not end in a damaged cache or image."""
 
 import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from chimage_core.cache.git.packs import find_extents
 from chimage_core.rootfs.changes import PathsChanged
@@ -34,3 +39,57 @@ def test_a_directory_that_moved_away_and_back_is_recorded_whole_without_stat_cac
     cache.restore(snapshot, copy)
     assert describe(copy.root) == describe(place.root)
     assert "a/b/new/file" in site.git("ls-tree", "-r", "--name-only", f"{snapshot.token}:root")
+
+
+def _bind_socket(path: str) -> None:
+    os.unlink(path)
+    # A socket's name may have at most 107 bytes.
+    with socket.socket(socket.AF_UNIX) as server:
+        directory = os.open(os.path.dirname(path), os.O_RDONLY)
+        server.bind(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+        os.close(directory)
+
+
+def _make_device(path: str) -> None:
+    os.unlink(path)
+    try:
+        os.mknod(path, 0o20600, 0)  # What overlays mark deleted files with: the one device that anybody can make.
+    except PermissionError:
+        pytest.skip("no device can be made here")
+
+
+def _forbid_search(path: str) -> None:
+    """Leave a directory that we cannot enter, with the file that a missing hard link has to be linked to."""
+    os.unlink(f"{os.path.dirname(path)}/other")
+
+
+@pytest.mark.parametrize("spoil", [_bind_socket, _make_device, _forbid_search])
+def test_an_image_is_restored_whatever_a_step_left_in_it(site: Site, spoil: Callable[[str], None]) -> None:
+    """Else a failed step could not be undone, now or by any later command."""
+    place = site.place("image")
+    write_files(place.root, {"locked/file": "1", "spoilt": "1", "far/file": "2"})
+    os.link(f"{place.root}/locked/file", f"{place.root}/other")
+    os.chmod(f"{place.root}/locked", 0)
+    cache = site.cache()
+    snapshot = commit(cache, place)
+    cache.opening(place)
+    spoil(f"{place.root}/spoilt")
+    cache.restore(snapshot, place)
+    assert cache.held(place) == snapshot
+    os.chmod(f"{place.root}/locked", 0o700)
+    names = {name: value.names for name, value in describe(place.root).items() if value.kind == "f"}
+    assert names[b"spoilt"] == (b"spoilt",)
+    assert names[b"other"] == (b"locked/file", b"other")
+
+
+def test_what_was_written_before_a_restart_is_not_trusted(site: Site) -> None:
+    """After a power failure, files may be there, with all the numbers of the stat cache, but without their content."""
+    place = site.place("image")
+    write_files(place.root, {"file": "1"})
+    snapshot = commit(site.cache(), place)
+    before = os.stat(f"{place.root}/file").st_ino
+    stamp = Path(place.side, "stamp")
+    lines = stamp.read_text().splitlines(keepends=True)
+    stamp.write_text("".join("boot another\n" if line.startswith("boot ") else line for line in lines))
+    site.cache().restore(snapshot, place)
+    assert os.stat(f"{place.root}/file").st_ino != before
