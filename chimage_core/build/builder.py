@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from chimage_core.build.step import Step, Tools
 from chimage_core.cache.protocol import Cache, Snapshot, StepRecord
 from chimage_core.cache.state import StateID
+from chimage_core.errors import ChimageError
 from chimage_core.events import Sink, Warned
 from chimage_core.events.build import ImageCopied, OutputChunk, StepFinished, StepResolved
 from chimage_core.image.config import ImageConfig
@@ -85,9 +86,14 @@ class Builder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is not None and self._is_current:
+        if error is None or not self._is_current:
+            return
+        try:
             with self._site.tools.cancel.shielded():
                 self._undo()
+        except ChimageError as problem:
+            # What went wrong first is what people have to know; the next command tries again to undo it.
+            self._site.emit(Warned(text=f"can’t put back the image as it was: {self._site.reference}: {problem}"))
 
     def begin(self, number: int, step: Step, *, base_is_known: bool) -> None:
         """Take up the FROM. Its key, if it has one, tells the states of this stage from those of other arguments."""
@@ -118,13 +124,14 @@ class Builder:
             site.emit(StepFinished(step=number, seconds=site.clock() - began))
 
     def finish(self, *, unpack: bool) -> Snapshot:
-        """Give the image its name and return its snapshot. With `unpack` its directory is there afterwards."""
+        """Give the image its name and return its snapshot. Only with `unpack` its directory is there in any case."""
         site = self._site
         if self._snapshot is None:
             self._make_current()
         snapshot = self._snapshot
         assert snapshot is not None
-        if unpack and not self._is_current and site.cache.held(site.images.published(site.name)) != snapshot:
+        # A directory that is there must hold what its name promises, also if nobody asked for it.
+        if (unpack or site.images.exists(site.name)) and not self._is_current and self._published() != snapshot:
             self._make_current()
         # The head first: should we die between the two, the next command completes what the head promises.
         site.cache.publish(site.name, snapshot)
@@ -168,10 +175,13 @@ class Builder:
 
         return send
 
+    def _published(self) -> Snapshot | None:
+        return self._site.cache.held(self._site.images.published(self._site.name))
+
     def _make_current(self) -> None:
         """Bring the work place to the present snapshot, from what is nearest."""
         cache, images, name = self._site.cache, self._site.images, self._site.name
-        previous = cache.held(images.published(name))
+        previous = cache.known(images.published(name))
         # Only what differs has to be changed if the present image becomes the new one.
         if cache.held(self._place) is None and previous is not None and images.take(name):
             self._previous = previous

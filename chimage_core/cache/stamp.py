@@ -89,9 +89,13 @@ def write(place: ImagePlace, stamp: Stamp) -> int:
 
 
 def forget(place: ImagePlace) -> None:
-    """Remove the stamp of a place."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(_path(place))
+    """Remove the stamp of a place, but not one that is about another directory.
+
+    The finished image and the one that is to replace it share their notes, and the second may come to nothing.
+    """
+    if read(place) is not None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_path(place))
 
 
 def _path(place: ImagePlace) -> str:

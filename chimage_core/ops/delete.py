@@ -38,7 +38,8 @@ def _known(workspace: Workspace) -> set[Reference]:
 
 
 def _delete(workspace: Workspace, name: str) -> None:
-    if workspace.cache.head(name) is not None:
-        workspace.cache.forget(name)
+    # The name in the cache goes last: should we die between the two, it still says what is to be deleted.
     with contextlib.suppress(ImageNotFound):  # It may have been only a name in the cache.
         workspace.images.delete(name)
+    if workspace.cache.head(name) is not None:
+        workspace.cache.forget(name)

@@ -12,8 +12,9 @@ from chimage_core.workspace import Workspace
 
 def needs_adoption(workspace: Workspace, name: str) -> bool:
     """Return whether the image is there, but the cache does not know this directory (it was made without cache)."""
-    place = workspace.images.published(name)
-    return workspace.cache.keeps_snapshots and os.path.isdir(place.root) and workspace.cache.known(place) is None
+    cache, place = workspace.cache, workspace.images.published(name)
+    is_known = cache.known(place) is not None and cache.head(name) is not None
+    return cache.keeps_snapshots and not is_known and os.path.isdir(place.root)
 
 
 def head(workspace: Workspace, name: str) -> Snapshot | None:
@@ -46,7 +47,7 @@ def unpack(workspace: Workspace, name: str, snapshot: Snapshot) -> None:
     if not cache.keeps_snapshots or cache.held(images.published(name)) == snapshot:
         return
     place = images.workplace(name)
-    if cache.held(place) is None and cache.held(images.published(name)) is not None:
+    if cache.held(place) is None and cache.known(images.published(name)) is not None:
         images.take(name)
     cache.restore(snapshot, place)
     images.publish(name)

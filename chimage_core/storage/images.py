@@ -77,9 +77,9 @@ class Images:
             return False
         self.discard_work(name)
         with file_errors("take image back to work", source):
-            self._unlink_alias(alias, name)
             _make_movable(source)
             os.rename(source, target)
+            self._unlink_alias(alias, name)
         return True
 
     def publish(self, name: str) -> ImagePlace:
@@ -92,6 +92,9 @@ class Images:
         if not _is_directory(source):
             raise _not_found(name)
         with file_errors("publish image", place.root):
+            # Before the image: a link that leads nowhere does no harm, but nobody would add one that is missing.
+            if alias is not None:
+                self._link_alias(alias, name)
             _make_movable(source)
             try:
                 os.rename(source, place.root)
@@ -100,8 +103,6 @@ class Images:
                     raise
                 _make_movable(place.root)
                 exchange(source, place.root)
-            if alias is not None:
-                self._link_alias(alias, name)
         remove_aside(source, self._layout.trash)
         return place
 

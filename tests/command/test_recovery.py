@@ -73,7 +73,8 @@ def test_nothing_is_recovered_or_swept_without_locks(builds: Builds) -> None:
     with builds.chimage.start(*arguments, builds.context) as slow:
         deadline = time.monotonic() + PATIENCE
         while not (builds.context / "here").exists():
-            assert time.monotonic() < deadline and slow.poll() is None
+            assert time.monotonic() < deadline
+            assert slow.poll() is None
             time.sleep(0.01)
         assert os.listdir(Path(builds.chimage.storage, "work")) == ["slow+latest"]
         builds.chimage.run("--no-lock", "build", "-t", "quick", "-", stdin="FROM base\nLABEL a=b")
@@ -81,3 +82,44 @@ def test_nothing_is_recovered_or_swept_without_locks(builds: Builds) -> None:
         assert slow.wait(PATIENCE) == 0, slow.communicate()
         slow.communicate()
     assert builds.read("done", "slow+latest") == "done\n"
+
+
+def test_an_image_whose_name_was_lost_is_still_a_base(builds: Builds) -> None:
+    """A command that was killed between the two leaves a directory without a name in the cache, or the other way."""
+    builds.build("FROM base\nLABEL a=b")
+    Path(builds.chimage.storage, "cache/git/refs/images/image+latest").unlink()
+    builds.build("FROM image\nRUN echo child > /child", tag="child")
+    assert builds.read("child", "child+latest") == "child\n"
+
+
+def test_after_a_restart_of_the_machine_a_failed_build_leaves_the_image_known(builds: Builds) -> None:
+    """Or all images built on it would be built again."""
+    builds.build("FROM base\nRUN echo 1 > /one", tag="one")
+    builds.build("FROM one\nRUN echo 2 > /two", tag="two")
+    before = contents(builds.image("one+latest"))
+    stamp = Path(builds.chimage.storage, "img.d/one+latest/stamp")
+    lines = stamp.read_text().splitlines(keepends=True)
+    stamp.write_text("".join("boot another\n" if line.startswith("boot ") else line for line in lines))
+    builds.build("FROM base\nRUN echo 3 > /three; false", tag="one", check=False).expect(1)
+    assert contents(builds.image("one+latest")) == before
+    assert marks(builds.build("FROM one\nRUN echo 2 > /two", tag="two")) == "**"
+
+
+def test_what_went_wrong_first_is_what_is_said(builds: Builds) -> None:
+    """Here a RUN fails, and then the image cannot be put back, because the cache is damaged."""
+    builds.build("FROM base\nRUN echo 1 > /one")
+    bind = f"{builds.chimage.storage}/cache/git/objects:/mnt/0"
+    script = "rm -rf /mnt/0/pack; mkdir /mnt/0/pack; echo 2 > /one; exit 3"
+    result = builds.build(f"FROM base\nRUN {script}", "--bind", bind, check=False).expect(1)
+    assert "RUN command exited with 3" in result.stderr
+
+
+def test_the_directory_of_a_stage_is_what_its_name_promises(builds: Builds) -> None:
+    """A stage whose instructions all hit needs no directory, but one of another build must not stay there."""
+    dockerfile = "FROM base AS first\nRUN echo {0} > /number\nFROM base\nCOPY --from=first /number /copy"
+    for number in (1, 2):
+        builds.build(dockerfile.format(number))
+    assert builds.read("number", "image_stage0+latest") == "2\n"
+    builds.build(dockerfile.format(1))
+    assert builds.read("copy") == "1\n"
+    assert builds.read("number", "image_stage0+latest") == "1\n"

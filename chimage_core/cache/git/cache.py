@@ -47,7 +47,7 @@ class GitCache:
         deflate: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Use the repository at this path, which is opened when it is needed, and made when something is to be remembered.
+        """Use the repository at this path. It is opened when needed, and made when something is to be remembered.
 
         `sync`: a commit is on the disk when it returns. `workers`: processes for heavy work; 0: one per core, at most
         8. `deflate`: whole images are deflated (0.4 times the disk space, for 1.4 times the CPU time of a commit and
