@@ -15,7 +15,7 @@ from chimage_core.cli.commands import COMMANDS, Session, dependencies
 from chimage_core.cli.jsonl import JsonLines
 from chimage_core.cli.options import parser
 from chimage_core.cli.printer import Printer
-from chimage_core.errors import EXIT_BUG, ChimageError, UsageError
+from chimage_core.errors import EXIT_BUG, EXIT_FAILED, ChimageError, FileError, UsageError
 from chimage_core.settings import Settings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -29,35 +29,59 @@ def main_ch_image() -> NoReturn:
 def run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Carry out one command line and return its exit status (see `errors`)."""
     _open_standard_streams()
-    grammar = parser(program)
+    _use_own_files()
     try:
-        options = grammar.parse_args(arguments)
-    except SystemExit as end:  # argparse has printed help, the version, or what was wrong.
-        return _flushed(int(end.code or 0))
-    if getattr(options, "command", None) is None and not getattr(options, "dependencies", False):
-        grammar.print_usage(sys.stderr)
-        return UsageError.exit_code
+        status = _run(program, arguments, environment)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does.
+        _discard_output()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if not _is_output_stuck():
+            return _tell_bug(program)
+        with contextlib.suppress(OSError):
+            _tell(FileError("write", "output", error), Printer(sys.stderr, 0), None)
+        _discard_output()
+        return EXIT_FAILED
+    except Exception:
+        return _tell_bug(program)
+
+
+def _run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    grammar = parser(program)
     printer = Printer(sys.stderr, 0)
-    json = JsonLines(sys.stdout) if getattr(options, "json", False) else None
+    json = JsonLines(sys.stdout) if "--json" in arguments else None
     show_trace = False
     try:
+        options = grammar.parse_args(arguments)
+        if getattr(options, "command", None) is None and not getattr(options, "dependencies", False):
+            grammar.print_help(sys.stderr)
+            return UsageError.exit_code
         settings = Settings.resolve(vars(options), environment)
         show_trace = settings.debug
         printer = Printer(sys.stderr, settings.verbosity)
         return _carry_out(options, settings, (program, *arguments), json, printer)
+    except SystemExit as end:  # argparse has printed help or the version.
+        return int(end.code or 0)
     except ChimageError as error:
         if show_trace:
             traceback.print_exc()
-        printer.error(error)
-        if json:
-            json.error(error)
-        return error.exit_code
-    except BrokenPipeError:
-        return _nobody_reads()
-    except Exception:
-        traceback.print_exc()
-        sys.stderr.write(f"error: this is a bug in {program}; please report it with the lines above\n")
-        return EXIT_BUG
+        return _tell(error, printer, json)
+
+
+def _tell(error: ChimageError, printer: Printer, json: JsonLines | None) -> int:
+    printer.error(error)
+    if json:
+        json.error(error)
+    return error.exit_code
+
+
+def _tell_bug(program: str) -> int:
+    traceback.print_exc()
+    sys.stderr.write(f"error: this is a bug in {program}; please report it with the lines above\n")
+    return EXIT_BUG
 
 
 def _carry_out(
@@ -77,9 +101,7 @@ def _carry_out(
     )
     with _signals(token):
         command = dependencies if getattr(options, "dependencies", False) else COMMANDS[options.command]
-        status = command(session)
-        sys.stdout.flush()
-    return status
+        return command(session)
 
 
 @contextlib.contextmanager
@@ -115,17 +137,25 @@ def _open_standard_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)
 
 
-def _flushed(status: int) -> int:
-    """Return the exit status when all output is out."""
+def _use_own_files() -> None:
+    """Drop from the umask what would keep us from using files that we have just made."""
+    os.umask(os.umask(0o077) & 0o077)
+
+
+def _is_output_stuck() -> bool:
+    """Return whether output waits that cannot be written: the disk is full, or the terminal is gone."""
     try:
+        sys.stderr.flush()
         sys.stdout.flush()
-    except BrokenPipeError:
-        return _nobody_reads()
-    return status
+    except OSError:
+        return True
+    return False
 
 
-def _nobody_reads() -> int:
-    """Return the exit status for when whoever read our output has gone, as `head` does."""
-    # Python must not complain when it flushes at exit: what is buffered goes to /dev/null.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 128 + signal.SIGPIPE
+def _discard_output() -> None:
+    """Send what cannot be written to /dev/null, or else Python complains when it flushes at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

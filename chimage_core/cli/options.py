@@ -7,17 +7,19 @@ that were not given are absent from the namespace, so that a variable or default
 import argparse
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from chimage_core import __version__
+from chimage_core.errors import UsageError
 from chimage_core.runner.protocol import RUNNER_KINDS
+from chimage_core.text import quoted
 
 FORCE_MODES = ("seccomp", "fakeroot", "none")
 """What `--force` accepts."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a usage error as the rest of the program does (same exit status as argparse's)."""
+    """Reports wrong use as the rest of the program reports errors, and without ten lines of usage in front."""
 
     def __init__(self, **keywords: Any) -> None:
         # Abbreviations would turn every option that is added later into a possible break of somebody's script.
@@ -26,6 +28,22 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, with every `--force` in a form that argparse cannot misunderstand."""
         return super().parse_known_args(list(_force_made_explicit(args)), namespace)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the whole command line. Raises UsageError."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            command = getattr(options, "command", None)
+            raise _misused(f"{self.prog} {command}" if command else self.prog, f"unknown: {quoted(unknown)}")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        """Report wrong use. Raises UsageError."""
+        raise _misused(self.prog, message)
+
+
+def _misused(program: str, message: str) -> UsageError:
+    return UsageError(message, hint=f"“{program} --help” tells what there is")
 
 
 def _force_made_explicit(arguments: Sequence[str]) -> Iterator[str]:
@@ -126,7 +144,10 @@ class _Count(argparse.Action):
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number of seconds, 0 or more, not {text!r}")
     return value

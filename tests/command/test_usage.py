@@ -1,5 +1,6 @@
 """Options, help, facts about the program, and what it says of wrong use."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,33 @@ def test_wrong_use_exits_2_with_one_message(chimage: Chimage, storage: Path, arg
     assert not storage.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message", "help_"),
+    [
+        (["list", "a", "--frobnicate", "b c"], "unknown: --frobnicate 'b c'", "chimage list --help"),
+        (["--frobnicate"], "unknown: --frobnicate", "chimage --help"),
+        (["build"], "the following arguments are required: CONTEXT", "chimage build --help"),
+        (["list", "--lock-timeout=x"], "expected a number of seconds, 0 or more, not 'x'", "chimage list --help"),
+    ],
+    ids=str,
+)
+def test_wrong_use_is_told_in_two_lines(chimage: Chimage, arguments: list[str], message: str, help_: str) -> None:
+    """And not below ten lines of all options, of the wrong subcommand perhaps."""
+    error, hint = chimage.run(*arguments, check=False).expect(2).stderr.splitlines()
+    assert error.startswith("error: ")
+    assert error.endswith(message)
+    assert hint == f"hint: “{help_}” tells what there is"
+
+
+def test_wrong_use_is_told_as_json_if_asked_for(chimage: Chimage) -> None:
+    (error,) = chimage.run("list", "--json", "--frobnicate", check=False).expect(2).json_lines()
+    assert (error["type"], error["code"], error["exit_code"]) == ("error", "usage", 2)
+
+
+def test_without_a_subcommand_the_help_is_shown(chimage: Chimage) -> None:
+    assert chimage.run(check=False).expect(2).stderr == chimage.run("--help").stdout
+
+
 def test_options_stand_before_or_after_the_subcommand(chimage: Chimage, tmp_path: Path) -> None:
     (tmp_path / "tree/etc").mkdir(parents=True)
     for arguments in (["-q", "-q", "import"], ["-q", "import", "-q"], ["import", "-qq"]):
@@ -146,6 +174,34 @@ def test_a_reader_that_goes_away_is_no_error_message(chimage: Chimage, tmp_path:
         reader.stdin.close()
         assert done.stderr == "", arguments
         assert done.returncode in (0, 141)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("redirection", [">/dev/full", "2>/dev/full", ">/dev/full 2>&1"])
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["list", "--json"], ["build-cache"], ["list", "--nope"]], ids=str
+)
+def test_output_that_cannot_be_written_is_no_bug(chimage: Chimage, arguments: list[str], redirection: str) -> None:
+    """A full disk under a log file."""
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *chimage.argv(*arguments)]
+    done = subprocess.run(command, env=chimage.environment(), capture_output=True, text=True, check=False)
+    if redirection == ">/dev/full" and "--nope" not in arguments:
+        assert done.stderr == "error: can't write: output: No space left on device\n"
+        assert done.returncode == 1
+    assert done.returncode in (0, 1, 2)
+    assert "Traceback" not in done.stderr
+    assert "ignored" not in done.stderr
+
+
+def test_a_reader_of_errors_that_goes_away_ends_the_command(chimage: Chimage, tmp_path: Path) -> None:
+    """`chimage build … 2>&1 | head -1`: the status is the same whichever stream it was."""
+    (tmp_path / "tree/etc").mkdir(parents=True)
+    command = ["bash", "-c", '"$@" 2>&1 | true; echo ${PIPESTATUS[0]}', "bash"]
+    arguments = chimage.argv("import", tmp_path / "tree", "foo")
+    done = subprocess.run(
+        [*command, *arguments], env=chimage.environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("141\n", "")
 
 
 def test_a_closed_standard_output_does_no_harm(chimage: Chimage, tmp_path: Path) -> None:
