@@ -1,10 +1,9 @@
 """Values as text for people: sizes, durations, ages, command lines, and strings that a terminal may show."""
 
 import re
-import shlex
 from collections.abc import Iterable
 
-_UNSAFE = re.compile(
+_UNSAFE = (
     # C0 and C1 controls, DEL, lone surrogates (bytes that are no UTF-8), and the characters that reorder or hide text.
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
@@ -15,6 +14,8 @@ def printable(text: str, *, keep: str = "") -> str:
 
     Characters in `keep` (say, newline and tab) stay. Bytes that are no UTF-8 (surrogate escapes) become `\\xNN`.
     """
+    if text.isprintable():  # None of those characters is: most texts need no regular expression, which takes a while.
+        return text
 
     def escape(match: re.Match[str]) -> str:
         character = match.group()
@@ -27,11 +28,13 @@ def printable(text: str, *, keep: str = "") -> str:
             return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character, f"\\x{code:02x}")
         return f"\\u{code:04x}"
 
-    return _UNSAFE.sub(escape, text)
+    return re.sub(_UNSAFE, escape, text)
 
 
 def quoted(argv: Iterable[str]) -> str:
     """Return a command line that a shell would read back as `argv`, on one printable line."""
+    import shlex
+
     return printable(shlex.join(argv))
 
 

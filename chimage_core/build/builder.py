@@ -14,9 +14,8 @@ from chimage_core.cache.protocol import Cache, Snapshot, StepRecord
 from chimage_core.cache.state import StateID
 from chimage_core.errors import ChimageError
 from chimage_core.events import Sink, Warned
-from chimage_core.events.build import ImageCopied, OutputChunk, StepFinished, StepResolved
+from chimage_core.events.build import StepResolved
 from chimage_core.image.config import ImageConfig
-from chimage_core.rootfs import skeleton
 from chimage_core.rootfs.changes import AnythingChanged, PathsChanged
 from chimage_core.runner.protocol import OutputChunks
 from chimage_core.storage.images import Images
@@ -119,9 +118,7 @@ class Builder:
         if hit is not None:
             self._snapshot = hit
         elif not site.is_dry_run:
-            began = site.clock()
             self._carry_out(number, step)
-            site.emit(StepFinished(step=number, seconds=site.clock() - began))
 
     def finish(self, *, unpack: bool) -> Snapshot:
         """Give the image its name and return its snapshot. Only with `unpack` its directory is there in any case."""
@@ -154,7 +151,10 @@ class Builder:
         )
 
     def _carry_out(self, number: int, step: Step) -> None:
+        from chimage_core.events.steps import StepFinished
+
         site = self._site
+        began = site.clock()
         tools = site.tools._replace(output=self._output(number)) if site.captures_output else site.tools
         tools.cancel.check()
         if not self._is_current:
@@ -168,8 +168,11 @@ class Builder:
             changes=changes,
         )
         self._snapshot = site.cache.commit(self._place, record)
+        site.emit(StepFinished(step=number, seconds=site.clock() - began))
 
     def _output(self, number: int) -> OutputChunks:
+        from chimage_core.events.steps import OutputChunk
+
         def send(stream: Literal["stdout", "stderr"], data: bytes) -> None:
             self._site.emit(OutputChunk(step=number, stream=stream, data=data))
 
@@ -189,10 +192,14 @@ class Builder:
         if self._snapshot is None:
             self._snapshot = self._from_nothing()
         elif cache.held(self._place) != self._snapshot:
+            from chimage_core.events.steps import ImageCopied
+
             self._site.emit(ImageCopied(reference=self._site.reference))
             cache.restore(self._snapshot, self._place)
 
     def _from_nothing(self) -> Snapshot:
+        from chimage_core.rootfs import skeleton
+
         cache, place = self._site.cache, self._place
         known = cache.find(SCRATCH_STATE)
         if known is not None:

@@ -6,7 +6,6 @@ metadata only, because a cache lookup must not read the files. Source: ch-image 
 cache".
 """
 
-import glob
 import hashlib
 import os
 import stat
@@ -39,7 +38,7 @@ class SourceTree(NamedTuple):
     def find(self, pattern: str) -> list[Source]:
         """Return what a source of COPY means, sorted. Raises ContextError if there is nothing, or it lies outside."""
         relative = self._relative(pattern)
-        names = self._matches(relative) if glob.has_magic(pattern) else [relative]
+        names = self._matches(relative) if _has_wildcard(pattern) else [relative]
         if not names:
             raise ContextError(
                 f"can't COPY: not found in {self.label}: {pattern}",
@@ -55,9 +54,11 @@ class SourceTree(NamedTuple):
         return relative
 
     def _matches(self, pattern: str) -> list[str]:
+        import glob
+
         # The directories before the first wildcard are resolved by our rules, the rest by Python's glob.
         parts = pattern.split("/")
-        literal = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+        literal = next(index for index, part in enumerate(parts) if _has_wildcard(part))
         head = "/".join(parts[:literal])
         top = resolve_in_root(self.root, head) if self.is_image else os.path.join(self.root, head)
         return sorted(os.path.join(head, name) for name in glob.glob("/".join(parts[literal:]), root_dir=top))
@@ -76,6 +77,10 @@ class SourceTree(NamedTuple):
         if not os.path.lexists(real):
             raise ContextError(f"can't COPY: not found in {self.label}: {pattern}")
         return real
+
+
+def _has_wildcard(pattern: str) -> bool:
+    return any(character in pattern for character in "*?[")
 
 
 def fingerprint(sources: list[Source], *, with_xattrs: bool) -> bytes:

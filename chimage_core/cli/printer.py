@@ -4,14 +4,18 @@ Everything that comes from outside (Dockerfiles, file names, messages) is made p
 terminal.
 """
 
-from collections.abc import Iterator
-from typing import TextIO
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TextIO
 
-from chimage_core.errors import ChimageError
-from chimage_core.events import Event, Notice, Warned
-from chimage_core.events.build import BuildFinished, BuildStarted, ImageCopied, StageStarted, StepFinished, StepResolved
-from chimage_core.events.storage import ImageDeleted, ImageReady, LockAwaited
 from chimage_core.text import duration, plural, printable
+
+if TYPE_CHECKING:
+    from chimage_core.errors import ChimageError
+    from chimage_core.events import Event, Notice, Warned
+    from chimage_core.events.build import BuildFinished, BuildStarted, StageStarted, StepResolved
+    from chimage_core.events.images import ImageDeleted, ImageReady
+    from chimage_core.events.locks import LockAwaited
+    from chimage_core.events.steps import ImageCopied, StepFinished
 
 _LEVELS = {"info": 0, "verbose": 1, "debug": 2}
 _MARKS = {"hit": "*", "miss": ".", "none": " "}
@@ -27,13 +31,14 @@ class Printer:
         self._stream = stream
         self._verbosity = verbosity
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: "Event") -> None:
         """Print one event, if it has something to say at this verbosity."""
-        for level, line in _lines(event):
+        tell = _TEXTS.get(type(event).__name__)
+        for level, line in tell(event) if tell else ():
             if self._verbosity >= level:
                 self._print(line)
 
-    def error(self, error: ChimageError) -> None:
+    def error(self, error: "ChimageError") -> None:
         """Print why the command failed, and what to do about it."""
         if self._verbosity >= -2:
             self._print(f"error: {error.message}")
@@ -45,38 +50,74 @@ class Printer:
         self._stream.flush()
 
 
-def _lines(event: Event) -> Iterator[tuple[int, str]]:
-    """Yield what to say of an event: lowest verbosity that shows it, text."""
-    match event:
-        case Notice(level=level, text=text):
-            yield _LEVELS[level], text
-        case Warned(text=text):
-            yield -1, f"warning: {text}"
-        case BuildStarted():
-            counts = f"{plural(event.instructions, 'instruction')}, {plural(event.stages, 'stage')}"
-            yield 1, f"building {event.reference} from {event.dockerfile}: {counts}"
-        case StageStarted():
-            alias = f" ({event.alias})" if event.alias else ""
-            yield 1, f"stage {event.stage}{alias}: {event.reference}"
-        case StepResolved():
-            yield 0, f"{event.step:3d}{_MARKS[event.outcome]} {event.name} {event.text}"
-            if event.state:
-                yield 2, f"     state {event.state[:12]}"
-        case StepFinished():
-            yield 1, f"     step {event.step} took {duration(event.seconds)}"
-        case ImageCopied():
-            yield 0, "copying image ..."
-            yield 1, f"     to {event.reference}"
-        case BuildFinished():
-            if event.modified_runs:
-                yield 0, f"--force={event.force}: modified {event.modified_runs} RUN instructions"
-            yield 0, f"grown in {event.instructions} instructions: {event.reference}"
-            yield 1, f"     {event.hits} hits, {event.misses} misses, {duration(event.seconds)}"
-        case LockAwaited():
-            yield 0, f"waiting for {event.lock}, in use by {event.holder} ..."
-        case ImageReady():
-            yield 1, f"image {event.reference} is at {event.path}"
-        case ImageDeleted():
-            yield 0, f"deleting image: {event.reference}"
-        case _:
-            pass
+_Lines = Iterator[tuple[int, str]]
+"""What to say of an event: lowest verbosity that shows it, text."""
+
+
+def _notice(event: "Notice") -> _Lines:
+    yield _LEVELS[event.level], event.text
+
+
+def _warned(event: "Warned") -> _Lines:
+    yield -1, f"warning: {event.text}"
+
+
+def _build_started(event: "BuildStarted") -> _Lines:
+    counts = f"{plural(event.instructions, 'instruction')}, {plural(event.stages, 'stage')}"
+    yield 1, f"building {event.reference} from {event.dockerfile}: {counts}"
+
+
+def _stage_started(event: "StageStarted") -> _Lines:
+    alias = f" ({event.alias})" if event.alias else ""
+    yield 1, f"stage {event.stage}{alias}: {event.reference}"
+
+
+def _step_resolved(event: "StepResolved") -> _Lines:
+    yield 0, f"{event.step:3d}{_MARKS[event.outcome]} {event.name} {event.text}"
+    if event.state:
+        yield 2, f"     state {event.state[:12]}"
+
+
+def _step_finished(event: "StepFinished") -> _Lines:
+    yield 1, f"     step {event.step} took {duration(event.seconds)}"
+
+
+def _image_copied(event: "ImageCopied") -> _Lines:
+    yield 0, "copying image ..."
+    yield 1, f"     to {event.reference}"
+
+
+def _build_finished(event: "BuildFinished") -> _Lines:
+    if event.modified_runs:
+        yield 0, f"--force={event.force}: modified {event.modified_runs} RUN instructions"
+    yield 0, f"grown in {event.instructions} instructions: {event.reference}"
+    yield 1, f"     {event.hits} hits, {event.misses} misses, {duration(event.seconds)}"
+
+
+def _lock_awaited(event: "LockAwaited") -> _Lines:
+    yield 0, f"waiting for {event.lock}, in use by {event.holder} ..."
+
+
+def _image_ready(event: "ImageReady") -> _Lines:
+    yield 1, f"image {event.reference} is at {event.path}"
+
+
+def _image_deleted(event: "ImageDeleted") -> _Lines:
+    yield 0, f"deleting image: {event.reference}"
+
+
+_TEXTS: Mapping[str, Callable[[Any], _Lines]] = {
+    "Notice": _notice,
+    "Warned": _warned,
+    "BuildStarted": _build_started,
+    "StageStarted": _stage_started,
+    "StepResolved": _step_resolved,
+    "StepFinished": _step_finished,
+    "ImageCopied": _image_copied,
+    "BuildFinished": _build_finished,
+    "LockAwaited": _lock_awaited,
+    "ImageReady": _image_ready,
+    "ImageDeleted": _image_deleted,
+}
+"""By name of the event's class, as in JSON: the classes themselves are imported only by who emits them. Events that are
+not here say nothing."""

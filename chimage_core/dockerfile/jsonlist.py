@@ -9,8 +9,8 @@ import re
 from chimage_core.dockerfile.context import LineError
 
 # A first element in quotes, then a comma; or one element without blanks inside the brackets, which no shell test has.
-_LOOKS_LIKE_LIST = re.compile(r"""\[\s*(?:"[^"]*"|'[^']*')\s*,|\[(?:"[^"]*"|'[^']*')\]""")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_LOOKS_LIKE_LIST = r"""\[\s*(?:"[^"]*"|'[^']*')\s*,|\[(?:"[^"]*"|'[^']*')\]"""
+_SURROGATE = "[\ud800-\udfff]"
 _BLANK = " \t\r\v\f"
 
 
@@ -30,7 +30,7 @@ def read_list(text: str, offset: int) -> tuple[str, ...] | None:
             raise LineError(offset + _start(text, index), f"a list holds strings only, not {json.dumps(element)[:40]}")
         if "\0" in element:
             raise LineError(offset + _start(text, index), "a NUL cannot be passed to a program")
-    return tuple(_SURROGATE.sub("\ufffd", element) for element in elements)
+    return tuple(re.sub(_SURROGATE, "\ufffd", element) for element in elements)
 
 
 def list_problem(text: str) -> tuple[int, str]:
@@ -46,7 +46,7 @@ def list_problem(text: str) -> tuple[int, str]:
 
 def looks_like_list(text: str) -> bool:
     """Say whether text that is no JSON list was probably meant to be one: `['a', 'b']`."""
-    return _LOOKS_LIKE_LIST.match(text) is not None and text.rstrip(_BLANK).endswith("]")
+    return re.match(_LOOKS_LIKE_LIST, text) is not None and text.rstrip(_BLANK).endswith("]")
 
 
 def _load(text: str) -> object:

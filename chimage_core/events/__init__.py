@@ -2,7 +2,8 @@
 
 An event is a frozen dataclass of plain values. The same object is printed, sent as one JSON line, shown in the app and
 asserted in tests. Names are past tense, fields have units. Events of a subject are in a module of their own (`build`,
-`storage`, …), because defining dataclasses costs start-up time.
+`steps`, …), because defining dataclasses costs start-up time: what most commands never emit is imported where it is
+emitted.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Events of a build."""
+"""Events of every build."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -43,30 +43,6 @@ class StepResolved(Event):
     """`none`: nothing to look up (ARG before FROM, unsupported instructions, dry run)."""
     state: str | None
     """State ID after this step (hexadecimal); None where the step makes no state."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepFinished(Event):
-    """An instruction that missed was carried out and its result recorded."""
-
-    step: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageCopied(Event):
-    """An image is being retrieved from the cache into its directory ("copying image")."""
-
-    reference: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputChunk(Event):
-    """A command wrote something. Only sent when its output does not go to the terminal directly."""
-
-    step: int
-    stream: Literal["stdout", "stderr"]
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,13 @@ run of `.`, `_` and `-` after their first character, and start with `_`; host na
 import fnmatch
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from chimage_core.errors import InvalidReference
-from chimage_core.image.digest import HEX_LENGTHS, Digest
+
+if TYPE_CHECKING:
+    # Imported where it is used: few references have one, and what checks them loads a library of cryptography.
+    from chimage_core.image.digest import Digest
 
 HUB_HOST = "registry-1.docker.io"
 """The registry of references without a host."""
@@ -50,7 +54,7 @@ class Reference:
     name: str
     tag: str | None
     """None: not written. It is `latest` then, unless there is a digest."""
-    digest: Digest | None
+    digest: "Digest | None"
 
     def __post_init__(self) -> None:
         text = str(self)
@@ -192,7 +196,7 @@ def _spellings(reference: Reference) -> tuple[str, ...]:
     return (full,) if reference.alias is None else (full, full.removesuffix(f":{DEFAULT_TAG}"))
 
 
-_Fields = tuple[str | None, int | None, tuple[str, ...], str, str | None, Digest | None]
+_Fields = tuple[str | None, int | None, tuple[str, ...], str, str | None, "Digest | None"]
 
 
 def _fields(text: str) -> _Fields:
@@ -276,7 +280,9 @@ def _tag(text: str, start: int, end: int) -> str:
     return text[start:end]
 
 
-def _digest(text: str, start: int) -> Digest:
+def _digest(text: str, start: int) -> "Digest":
+    from chimage_core.image.digest import HEX_LENGTHS, Digest
+
     try:
         return Digest.parse(text[start:])
     except ValueError as error:

@@ -28,9 +28,8 @@ from chimage_core.errors import (
 )
 from chimage_core.events import Notice, Warned
 from chimage_core.events.build import BuildFinished, BuildStarted, StageStarted, StepResolved
-from chimage_core.events.storage import ImageReady
+from chimage_core.events.images import ImageReady
 from chimage_core.image.config import ImageConfig
-from chimage_core.image.naming import infer_tag
 from chimage_core.image.reference import Reference
 from chimage_core.ops.heads import config_of, head, needs_adoption, unpack
 from chimage_core.runner.protocol import Bind
@@ -134,6 +133,8 @@ def _dockerfile_path(request: BuildRequest) -> str:
 def _tag(request: BuildRequest) -> Reference:
     if request.tag is not None:
         return Reference.parse(request.tag)
+    from chimage_core.image.naming import infer_tag
+
     return infer_tag(_dockerfile_path(request), request.context)
 
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 
 from chimage_core.errors import ImageNotFound
-from chimage_core.events.storage import ImageDeleted
+from chimage_core.events.images import ImageDeleted
 from chimage_core.image.reference import Reference, ReferenceGlob
 from chimage_core.workspace import Workspace
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from chimage_core.cache.protocol import Snapshot, StepRecord
 from chimage_core.errors import UsageError
 from chimage_core.events import Notice, Warned
-from chimage_core.events.storage import ImageReady
+from chimage_core.events.images import ImageReady
 from chimage_core.fs.copy import copy_tree
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.reference import Reference

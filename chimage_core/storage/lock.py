@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import FileError, StorageBusy
 from chimage_core.events import Sink
-from chimage_core.events.storage import LockAwaited
 from chimage_core.storage.holder import Holder
 from chimage_core.storage.layout import Layout
 from chimage_core.storage.lockfile import FLOCK_MISSING, FlockFile, LinkFile, LockFile
@@ -117,6 +116,8 @@ class Locks:
 
     def _wait(self, lock: LockFile, holder: Holder, what: str, exclusive: bool) -> None:
         """Try until the lock is ours."""
+        from chimage_core.events.locks import LockAwaited
+
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         pause = _FIRST_PAUSE
         wake = threading.Event()

@@ -16,7 +16,6 @@ from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step, Tools
 from chimage_core.dockerfile.ast import Copy
 from chimage_core.errors import ContextError, StageError
-from chimage_core.fs.copy import copy_file, copy_tree
 from chimage_core.fs.paths import resolve_in_root
 from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs.changes import Changes, PathsChanged
@@ -104,6 +103,8 @@ class CopyFiles(NamedTuple):
 
 def _copy_into(source: Source, directory: str, root: str, tools: Tools) -> list[str]:
     """Copy one source into a directory, and return the paths that changed, relative to the root."""
+    from chimage_core.fs.copy import copy_tree
+
     if not os.path.isdir(source.path):
         name = os.path.basename(source.name)
         return [_copy_file(source.path, f"{directory}/{name}", root, tools)]
@@ -113,6 +114,8 @@ def _copy_into(source: Source, directory: str, root: str, tools: Tools) -> list[
 
 
 def _copy_file(source: str, target: str, root: str, tools: Tools) -> str:
+    from chimage_core.fs.copy import copy_file
+
     name = os.path.relpath(target, root)
     if os.path.isdir(target) and not os.path.islink(target):
         raise ContextError(f"can't COPY: a directory of the image is in the way: /{name}")

@@ -13,7 +13,6 @@ import re
 import time
 from collections.abc import Iterator
 
-from chimage_core.cache.git.metadata import unquote
 from chimage_core.errors import CacheBroken, CacheError, file_errors
 
 STATES, IMAGES, DELETED = "refs/states/", "refs/images/", "refs/deleted/"
@@ -32,6 +31,8 @@ def escape(name: str) -> str:
 
 def unescape(component: str) -> str:
     """Return the image name that `escape` made `component` of. Raises CacheBroken."""
+    from chimage_core.cache.git.metadata import unquote
+
     return os.fsdecode(unquote(os.fsencode(component)))
 
 

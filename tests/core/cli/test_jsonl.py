@@ -6,7 +6,7 @@ import json
 from chimage_core.cli.jsonl import JsonLines
 from chimage_core.errors import UsageError
 from chimage_core.events import Warned
-from chimage_core.events.build import OutputChunk
+from chimage_core.events.steps import OutputChunk
 
 
 def written(stream: io.StringIO) -> list[dict[str, object]]:

@@ -16,7 +16,7 @@ import pytest
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import Cancelled, FileError, StorageBusy
-from chimage_core.events.storage import LockAwaited
+from chimage_core.events.locks import LockAwaited
 from chimage_core.storage.holder import Holder
 from chimage_core.storage.layout import Layout
 from chimage_core.storage.lock import Locks

@@ -1,4 +1,4 @@
-"""Events of the storage directory."""
+"""Events of locks."""
 
 from dataclasses import dataclass
 
@@ -13,19 +13,3 @@ class LockAwaited(Event):
     """What is locked: `storage directory`, or `image NAME`."""
     holder: str
     """Who holds it: host, process number, command line and since when, as far as known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageReady(Event):
-    """An image is complete and has its name."""
-
-    reference: str
-    path: str
-    """The unpacked image."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageDeleted(Event):
-    """An image is gone from the storage directory (the build cache may still know it)."""
-
-    reference: str
