@@ -101,10 +101,15 @@ def inflate(stream: Buffer, size: int) -> bytes:
     """Return the content of a stream at the beginning of `stream`. Raises ValueError unless it has `size` bytes."""
     result = _inflate_stored(stream, size)
     if result is None:
+        # Not more than the size it should have, as a short stream can be made to fill the memory; and one byte, to see
+        # that it ends there.
+        inflater = _codec().decompressobj()
         try:
-            result = _codec().decompress(stream, bufsize=max(size, 1))
+            result = inflater.decompress(stream, size + 1)
         except (zlib.error, _codec().error) as error:
             raise ValueError(str(error)) from error
+        if not inflater.eof:
+            raise ValueError(f"object has not {size} bytes")
     if len(result) != size:
         raise ValueError(f"object has {len(result)} bytes instead of {size}")
     return result

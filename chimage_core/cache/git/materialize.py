@@ -197,7 +197,10 @@ def make_entry(
         return _make_file(store, directory, entry, content or b"", xattrs, name)
     times = (entry.mtime, entry.mtime)
     if entry.kind == "l":
-        os.symlink(b"".join(store.chunks(content or b"")), name, dir_fd=directory)
+        target = b"".join(store.chunks(content or b""))
+        if not target or b"\0" in target:
+            raise CacheBroken(f"malformed symbolic link in the build cache: {os.fsdecode(full + b'/' + name)}")
+        os.symlink(target, name, dir_fd=directory)
         os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
     else:
         os.mkfifo(name, 0o600, dir_fd=directory)
@@ -249,11 +252,11 @@ def _make_file(
 def _write_extents(descriptor: int, chunks: Iterator[bytes], extents: tuple[tuple[int, int], ...], size: int) -> None:
     """Write the parts of a sparse file where they belong, and leave holes between."""
     os.ftruncate(descriptor, size)
-    data = b""
+    data = memoryview(b"")
     for offset, length in extents:
         end = offset + length
         while offset < end:
-            data = data or next(chunks, b"")
+            data = data or memoryview(next(chunks, b""))
             count = os.pwrite(descriptor, data[: end - offset], offset)
             if count == 0:
                 raise CacheBroken("a sparse file in the build cache lacks data")

@@ -18,7 +18,7 @@ themselves. Names are percent-encoded outside `!`-`~` and for `%` and `=`.
 |---|---|
 | `hl=N` | all entries of the image with this number are one file (hard links) |
 | `ext=OFFSET+LENGTH,...;SIZE` | sparse: the blob is these parts joined, the file has SIZE bytes |
-| `x:NAME=BASE64` | extended attribute |
+| `x:NAME=BASE64` | extended attribute; ignored if it is none that images keep |
 | `own=UID:GID` | owner, if not 0:0 (not written by us, who have no privilege to keep one) |
 | `big=SHA1:SIZE` | the content is kept outside Git |
 | `links=N` | on the `.` of the image's root: the highest `hl` number ever given |
@@ -33,6 +33,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chimage_core.errors import CacheBroken
+from chimage_core.fs import xattr
 
 METADATA_NAME = b"%"
 """Name of the blob in its tree. No file of an image can have it: such a name is escaped."""
@@ -112,9 +113,14 @@ def line_name(text: bytes) -> bytes:
 
 
 def link_number(text: bytes) -> int | None:
-    """Return the hard link group in a line, if any."""
+    """Return the hard link group in a line, if any. Raises CacheBroken."""
     start = text.find(b" hl=")
-    return int(text[start + 4 :].split(b" ", 1)[0]) if start >= 0 else None
+    if start < 0:
+        return None
+    try:
+        return _number(text[start + 4 :].split(b" ", 1)[0])
+    except ValueError as error:
+        raise _malformed(text) from error
 
 
 @dataclass(slots=True)
@@ -137,15 +143,27 @@ def parse_line(text: bytes) -> Entry:
     """Read a line. Raises CacheBroken."""
     match = _LINE.fullmatch(text)
     if match is None:
-        raise CacheBroken(f"malformed metadata in the build cache: {text[:200]!r}")
+        raise _malformed(text)
     kind, mode, mtime, name, keys = match.groups()
     entry = Entry(kind.decode(), int(mode, 8), int(mtime), name if b"%" not in name else unquote(name))
     if keys:
         try:
             _parse_keys(entry, keys[1:].split(b" "))
         except (ValueError, binascii.Error) as error:
-            raise CacheBroken(f"malformed metadata in the build cache: {text[:200]!r}") from error
+            raise _malformed(text) from error
     return entry
+
+
+def _malformed(text: bytes) -> CacheBroken:
+    return CacheBroken(f"malformed metadata in the build cache: {text[:200]!r}")
+
+
+def _number(digits: bytes) -> int:
+    """Return a count or a size. Raises ValueError, also for what no system call would take."""
+    number = int(digits)
+    if not 0 <= number < 1 << 63:
+        raise ValueError("number out of range")
+    return number
 
 
 def _parse_keys(entry: Entry, keys: list[bytes]) -> None:
@@ -153,12 +171,15 @@ def _parse_keys(entry: Entry, keys: list[bytes]) -> None:
     for item in keys:
         key, _, value = item.partition(b"=")
         if key == b"hl":
-            entry.link = int(value)
+            entry.link = _number(value)
         elif key == b"ext":
             entry.extents, entry.size = _parse_extents(value)
         elif key.startswith(b"x:"):
             name = unquote(key[2:]).decode("utf-8", "surrogateescape")
-            xattrs.append((name, base64.b64decode(value, validate=True)))
+            if "\0" in name:
+                raise ValueError("NUL in the name of an attribute")
+            if xattr.is_kept(name):  # Others mean something to the kernel, as those of overlays do.
+                xattrs.append((name, base64.b64decode(value, validate=True)))
         elif key == b"big" or key.startswith(b"!"):
             raise CacheBroken(
                 f"the build cache needs a newer version of this program: {key.decode()} of file {entry.name!r}"
@@ -168,10 +189,10 @@ def _parse_keys(entry: Entry, keys: list[bytes]) -> None:
 
 def _parse_extents(value: bytes) -> tuple[tuple[tuple[int, int], ...], int]:
     parts, _, size_text = value.partition(b";")
-    size, end, extents = int(size_text), 0, []
+    size, end, extents = _number(size_text), 0, []
     for part in parts.split(b",") if parts else []:
         offset_text, _, length_text = part.partition(b"+")
-        offset, length = int(offset_text), int(length_text)
+        offset, length = _number(offset_text), _number(length_text)
         if offset < end or length <= 0 or offset + length > size:
             raise ValueError("extents overlap or exceed the file")
         end = offset + length

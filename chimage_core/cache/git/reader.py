@@ -194,7 +194,7 @@ class ObjectStore:
             raise _damaged(name, error) from error
 
 
-_DAMAGE = (ValueError, IndexError, RecursionError, struct.error, zlib.error)
+_DAMAGE = (ValueError, IndexError, OverflowError, RecursionError, struct.error, zlib.error)
 """What reading damaged data may raise."""
 
 

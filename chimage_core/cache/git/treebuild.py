@@ -8,7 +8,7 @@ from chimage_core.cache.git import metadata
 from chimage_core.cache.git.scan import Change, Found
 from chimage_core.cache.git.trees import Directory, ObjectSink, Trees, join, store_directory
 
-_LINKS_KEY = re.compile(rb" links=([0-9]+)")
+_LINKS_KEY = re.compile(rb" links=([0-9]{1,18})")
 _TIMES = re.compile(rb"(?m)^([dflp][0-7]{4}) -?[0-9]+ ")
 _CONFIGURATION = b"ch"
 """Directory in the root of every image that holds our notes about it, made anew at every import."""

@@ -1,10 +1,12 @@
 """What is fetched from elsewhere may be made to harm us: trees that are not exactly of our format are refused."""
 
 import os
+import zlib
 from pathlib import Path
 
 import pytest
 
+from chimage_core.cache.git.deflate import inflate
 from chimage_core.cache.git.objects import BLOB, COMMIT, TREE, Commit, encode_tree
 from chimage_core.cache.git.packs import PackWriter
 from chimage_core.cache.protocol import Snapshot
@@ -56,6 +58,13 @@ def _restore(site: Site, entries: Entries, metadata: bytes | None) -> None:
         ([], OWN + b"b0644 0 device\n"),
         ([(b"100644", b"a", b"x")], OWN + b"f0644 0 a ext=5+1,0+3;10\n"),
         ([(b"100644", b"a", b"x")], OWN + b"f0644 0 a ext=0+9;10\n"),
+        ([(b"100644", b"a", b"x")], OWN + b"f0644 0 a ext=0+1;99999999999999999999\n"),
+        ([(b"100644", b"a", b"x")], OWN + b"f0644 0 a ext=-1+1;5\n"),
+        ([(b"100644", b"a", b"x")], OWN + b"f0644 0 a hl=x\n"),
+        ([(b"100644", b"a", b"x")], OWN + b"f0644 0 a hl=" + b"9" * 5000 + b"\n"),
+        ([(b"120000", b"a", b"x\0y")], OWN + b"l0777 0 a\n"),
+        ([(b"120000", b"a", b"")], OWN + b"l0777 0 a\n"),
+        ([(b"100644", b"a", b"x")], OWN + b"f0644 0 a x:user.%00=\n"),
         ([(b"100644", b"a", b"x")], OWN + b"f0644 0 a x:user.a=%%%\n"),
         ([(b"100644", b"a", b"x")], OWN + b"f0644 0 a !future=1\n"),
         ([(b"100644", b"a", b"x")], OWN + b"f0644 0 a big=00:5\n"),
@@ -77,6 +86,20 @@ def test_the_well_formed_neighbour_of_these_is_accepted(site: Site) -> None:
     entries = [(b"100644", b"a", b"x"), (b"100644", b"%2egit", b"y"), (b"120000", b"l", b"/etc")]
     _restore(site, entries, OWN + b"f0644 0 .git unknown=1\nf0644 5 a\nl0777 0 l\np0644 0 fifo\n")
     assert sorted(os.listdir(site.place("victim").root)) == [".git", "a", "fifo", "l"]
+
+
+def test_attributes_that_the_kernel_obeys_are_not_set(site: Site) -> None:
+    """`opaque` and `redirect` in a lower directory make an overlay show something else."""
+    metadata = b"%1\nd0755 0 . x:user.overlay.opaque=eQ==\nf0644 0 a x:user.overlay.redirect=L2I= x:trusted.a=eQ==\n"
+    _restore(site, [(b"100644", b"a", b"x")], metadata)
+    root = site.place("victim").root
+    assert os.listxattr(root) == os.listxattr(f"{root}/a") == []
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_a_short_stream_cannot_fill_the_memory(size: int) -> None:
+    with pytest.raises(ValueError, match="bytes"):
+        inflate(zlib.compress(bytes(1 << 26)), size)
 
 
 def test_damaged_packs_give_one_clear_error(site: Site) -> None:
