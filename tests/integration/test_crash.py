@@ -28,7 +28,7 @@ from tests.support.repository import fsck
 pytestmark = pytest.mark.userns
 
 KILLS = 25
-FILES = 300
+FILES = 150
 
 Content = dict[str, tuple[str, int, str]]
 
@@ -96,7 +96,7 @@ class Victim:
 
 
 def tree(busybox: Path, path: Path, text: str) -> Path:
-    """Make a root file system of a few hundred files that all say the same."""
+    """Make a root file system of some hundred files that all say the same."""
     shutil.copytree(busybox, path, symlinks=True)
     for number in range(FILES):
         file = path / f"data/{number % 10}/{number}"
@@ -177,7 +177,7 @@ def test_killed_builds(builds: Builds, busybox: Path, tmp_path: Path) -> None:
 
     def arguments(number: int) -> list[str]:
         builds.write("Dockerfile", DOCKERFILE.format(n=number))
-        for file in range(100):
+        for file in range(50):
             builds.write(f"files/{file}", f"{number}\n")
         options = ["--no-cache"] if number % 6 == 5 else []
         return ["build", "-t", "image", *options, str(builds.context)]
