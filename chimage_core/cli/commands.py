@@ -7,21 +7,21 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from chimage_core.cancel import CancelToken
-from chimage_core.cli.jsonl import JsonLines
 from chimage_core.errors import EXIT_FAILED, EXIT_OK, ForceUnavailable, UsageError
-from chimage_core.events import Sink
-from chimage_core.runner.protocol import Bind
-from chimage_core.settings import Settings
 from chimage_core.text import printable
 
 if TYPE_CHECKING:
     # Imported where they are used: `--help` and `list` must not pay for what `build` needs.
     from chimage_core.build.force import Forcer
+    from chimage_core.cancel import CancelToken
+    from chimage_core.cli.jsonl import JsonLines
     from chimage_core.dockerfile.ast import Dockerfile
+    from chimage_core.events import Sink
     from chimage_core.image.reference import Reference
     from chimage_core.ops.build import BuildRequest
     from chimage_core.ops.list import ListedImage
+    from chimage_core.runner.protocol import Bind
+    from chimage_core.settings import Settings
     from chimage_core.workspace import Workspace
 
 
@@ -31,12 +31,12 @@ class Session(NamedTuple):
     argv: Sequence[str]
     """Our command line, for others who wait for us."""
     options: argparse.Namespace
-    settings: Settings
-    emit: Sink
-    json: JsonLines | None
+    settings: "Settings"
+    emit: "Sink"
+    json: "JsonLines | None"
     """Where results go with `--json`."""
     stdout: TextIO
-    cancel: CancelToken
+    cancel: "CancelToken"
 
     def option(self, name: str, default: Any = None) -> Any:
         """Return an option's value; `default` if it was not given."""
@@ -260,7 +260,7 @@ def _build_args(given: Sequence[str], environment: Mapping[str, str]) -> dict[st
     return values
 
 
-def _bind(text: str) -> Bind:
+def _bind(text: str) -> "Bind":
     """Read `SRC[:DST]`."""
     source, _, target = text.partition(":")
     if not source or (target and not target.startswith("/")):
@@ -268,6 +268,8 @@ def _bind(text: str) -> Bind:
     source = os.path.abspath(source)
     if not os.path.lexists(source):
         raise UsageError(f"--bind: source not found: {source}")
+    from chimage_core.runner.protocol import Bind
+
     return Bind(source, target or source)
 
 

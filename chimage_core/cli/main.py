@@ -5,25 +5,25 @@ import contextlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from chimage_core import settings as settings_module
-from chimage_core.cancel import CancelToken
-from chimage_core.cli.commands import COMMANDS, Session, dependencies
-from chimage_core.cli.jsonl import JsonLines
 from chimage_core.cli.options import parser
 from chimage_core.cli.printer import Printer
 from chimage_core.errors import EXIT_BUG, EXIT_FAILED, ChimageError, FileError, UsageError
-from chimage_core.settings import Settings
+from chimage_core.settings import Settings, process_environment
+
+if TYPE_CHECKING:
+    # Imported where they are used: `--help` and `--version` end before.
+    from chimage_core.cancel import CancelToken
+    from chimage_core.cli.jsonl import JsonLines
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main_ch_image() -> NoReturn:
     """Run as the console script `ch-image`: never opens the app."""
-    sys.exit(run("ch-image", sys.argv[1:], settings_module.process_environment()))
+    sys.exit(run("ch-image", sys.argv[1:], process_environment()))
 
 
 def run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -50,9 +50,9 @@ def run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) 
 
 
 def _run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    grammar = parser(program)
+    grammar = parser(program, arguments)
     printer = Printer(sys.stderr, 0)
-    json = JsonLines(sys.stdout) if "--json" in arguments else None
+    json = _json_lines() if "--json" in arguments else None
     show_trace = False
     try:
         options = grammar.parse_args(arguments)
@@ -67,11 +67,23 @@ def _run(program: str, arguments: Sequence[str], environment: Mapping[str, str])
         return int(end.code or 0)
     except ChimageError as error:
         if show_trace:
-            traceback.print_exc()
+            _print_trace()
         return _tell(error, printer, json)
 
 
-def _tell(error: ChimageError, printer: Printer, json: JsonLines | None) -> int:
+def _json_lines() -> "JsonLines":
+    from chimage_core.cli.jsonl import JsonLines
+
+    return JsonLines(sys.stdout)
+
+
+def _print_trace() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
+def _tell(error: ChimageError, printer: Printer, json: "JsonLines | None") -> int:
     printer.error(error)
     if json:
         json.error(error)
@@ -79,14 +91,17 @@ def _tell(error: ChimageError, printer: Printer, json: JsonLines | None) -> int:
 
 
 def _tell_bug(program: str) -> int:
-    traceback.print_exc()
+    _print_trace()
     sys.stderr.write(f"error: this is a bug in {program}; please report it with the lines above\n")
     return EXIT_BUG
 
 
 def _carry_out(
-    options: argparse.Namespace, settings: Settings, argv: Sequence[str], json: JsonLines | None, printer: Printer
+    options: argparse.Namespace, settings: Settings, argv: Sequence[str], json: "JsonLines | None", printer: Printer
 ) -> int:
+    from chimage_core.cancel import CancelToken
+    from chimage_core.cli.commands import COMMANDS, Session, dependencies
+
     if getattr(options, "verbose", 0) and getattr(options, "quiet", 0):
         raise UsageError("-q and -v don’t go together")
     token = CancelToken()
@@ -105,7 +120,7 @@ def _carry_out(
 
 
 @contextlib.contextmanager
-def _signals(token: CancelToken) -> Iterator[None]:
+def _signals(token: "CancelToken") -> Iterator[None]:
     """Turn signals into a request to stop. The second one ends the process the hard way."""
 
     def stop(number: int, frame: object) -> None:

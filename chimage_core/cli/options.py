@@ -6,12 +6,11 @@ that were not given are absent from the namespace, so that a variable or default
 
 import argparse
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from chimage_core import __version__
 from chimage_core.errors import UsageError
-from chimage_core.runner.protocol import RUNNER_KINDS
 from chimage_core.text import quoted
 
 FORCE_MODES = ("seccomp", "fakeroot", "none")
@@ -52,8 +51,11 @@ def _force_made_explicit(arguments: Sequence[str]) -> Iterator[str]:
         yield "--force=seccomp" if word == "--force" and following not in FORCE_MODES else word
 
 
-def parser(program: str) -> argparse.ArgumentParser:
-    """Return the parser of the whole command line; `program` is `chimage` or `ch-image`."""
+def parser(program: str, arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser for a command line; `program` is `chimage` or `ch-image`.
+
+    Only subcommands that `arguments` name get their options, because making all of them takes longer than to parse.
+    """
     common = _common_options()
     top = _Parser(
         prog=program,
@@ -63,34 +65,13 @@ def parser(program: str) -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=__version__, help="print the version and exit")
     top.add_argument("--dependencies", action="store_true", help="report missing dependencies, if any, and exit")
-    commands = top.add_subparsers(dest="command", metavar="SUBCOMMAND", parser_class=_Parser)
-
-    def command(name: str, summary: str) -> argparse.ArgumentParser:
-        added: argparse.ArgumentParser = commands.add_parser(
-            name, help=summary, description=summary[0].upper() + summary[1:] + ".", parents=[common]
-        )
-        return added
-
-    _build_options(command("build", "build an image from a Dockerfile"))
-    _cache_options(command("build-cache", "show or change the build cache"))
-    delete = command("delete", "delete images")
-    delete.add_argument("image_globs", metavar="IMAGE_GLOB", nargs="+", help="images to delete; quote * ? [ ]")
-    gestalt = command("gestalt", "tell about configuration and available features")
-    gestalt.add_argument(
-        "selector",
-        metavar="SELECTOR",
-        nargs="?",
-        default=None,
-        help="bucache, bucache-dot, python-path or storage-path",
-    )
-    import_ = command("import", "copy an image into the storage directory")
-    import_.add_argument("path", metavar="PATH", help="directory or tarball (plain, gzip, xz, bzip2, zstd)")
-    import_.add_argument("image_ref", metavar="IMAGE_REF", help="name of the new image")
-    list_ = command("list", "list images")
-    list_.add_argument("-l", "--long", action="store_true", help="also print the time of the last change")
-    list_.add_argument("image_ref", metavar="IMAGE_REF", nargs="?", default=None, help="print details of this image")
-    command("reset", "delete all images and the build cache")
-    command("storage-path", "print the path of the storage directory")
+    commands = top.add_subparsers(dest="command", metavar="SUBCOMMAND", prog=program, parser_class=_Parser)
+    for name, (summary, add_options) in _COMMANDS.items():
+        if name in arguments:
+            description = summary[0].upper() + summary[1:] + "."
+            add_options(commands.add_parser(name, help=summary, description=description, parents=[common]))
+        else:
+            commands.add_parser(name, help=summary, add_help=False)
     return top
 
 
@@ -154,6 +135,8 @@ def _seconds(text: str) -> float:
 
 
 def _build_options(build: argparse.ArgumentParser) -> None:
+    from chimage_core.runner.protocol import RUNNER_KINDS
+
     build.add_argument("-b", "--bind", metavar="SRC[:DST]", action="append", help="for RUN: show SRC at DST")
     build.add_argument(
         "--build-arg", metavar="KEY[=VALUE]", action="append", help="set KEY of ARG (default: the variable’s value)"
@@ -180,3 +163,44 @@ def _build_options(build: argparse.ArgumentParser) -> None:
 def _cache_options(cache: argparse.ArgumentParser) -> None:
     cache.add_argument("--reset", action="store_true", help="clear the build cache")
     cache.add_argument("--tree", action="store_true", help="print the build cache as a tree")
+
+
+def _delete_options(delete: argparse.ArgumentParser) -> None:
+    delete.add_argument("image_globs", metavar="IMAGE_GLOB", nargs="+", help="images to delete; quote * ? [ ]")
+
+
+def _gestalt_options(gestalt: argparse.ArgumentParser) -> None:
+    gestalt.add_argument(
+        "selector",
+        metavar="SELECTOR",
+        nargs="?",
+        default=None,
+        help="bucache, bucache-dot, python-path or storage-path",
+    )
+
+
+def _import_options(import_: argparse.ArgumentParser) -> None:
+    import_.add_argument("path", metavar="PATH", help="directory or tarball (plain, gzip, xz, bzip2, zstd)")
+    import_.add_argument("image_ref", metavar="IMAGE_REF", help="name of the new image")
+
+
+def _list_options(list_: argparse.ArgumentParser) -> None:
+    list_.add_argument("-l", "--long", action="store_true", help="also print the time of the last change")
+    list_.add_argument("image_ref", metavar="IMAGE_REF", nargs="?", default=None, help="print details of this image")
+
+
+def _no_options(_: argparse.ArgumentParser) -> None:
+    """Nothing but the common ones."""
+
+
+_COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "build": ("build an image from a Dockerfile", _build_options),
+    "build-cache": ("show or change the build cache", _cache_options),
+    "delete": ("delete images", _delete_options),
+    "gestalt": ("tell about configuration and available features", _gestalt_options),
+    "import": ("copy an image into the storage directory", _import_options),
+    "list": ("list images", _list_options),
+    "reset": ("delete all images and the build cache", _no_options),
+    "storage-path": ("print the path of the storage directory", _no_options),
+}
+"""Subcommands: what each does, and what adds its options."""
