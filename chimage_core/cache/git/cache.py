@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from chimage_core.cache import stamp as stamps
 from chimage_core.cache.git.engine import Engine, Options
 from chimage_core.cache.git.refs import DELETED, IMAGES, STATES, escape, unescape
-from chimage_core.cache.git.repository import MANY_PACKS
 from chimage_core.cache.protocol import CacheGraph, CacheMode, CacheSummary, Snapshot, StepRecord
 from chimage_core.cache.stamp import PlaceState
 from chimage_core.cache.state import StateID
@@ -131,11 +130,11 @@ class GitCache:
     def publish(self, name: str, snapshot: Snapshot) -> None:
         """Make the snapshot the head of an image."""
         self._engine.references.set(IMAGES + escape(name), bytes.fromhex(snapshot.token))
-        if self._engine.repository.count_packs() > MANY_PACKS:
+        if self._engine.repository.has_many_packs():
             from chimage_core.cache.git import tidy
 
             self._engine.store.refresh()
-            tidy.merge_small_packs(self._engine.store, self._engine.repository.packs, sync=self._options.sync)
+            tidy.merge_packs(self._engine.store, self._engine.repository.packs, sync=self._options.sync)
 
     def forget(self, name: str) -> None:
         """Take the head of an image away; `recover` can bring it back."""

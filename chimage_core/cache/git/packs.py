@@ -20,6 +20,7 @@ from chimage_core.errors import CacheError, file_errors
 from chimage_core.fs.atomic import sync_directory
 
 TEMPORARY_PACK = "tmp_pack_"
+_TEMPORARY_INDEX = "tmp_idx_"
 
 _HEAD = struct.Struct(">4sII")
 _BUFFER = 4 << 20
@@ -47,7 +48,9 @@ class PackWriter:
         self._buffered = 0
         self._end = _HEAD.size
         self._file: int | None = None
-        self._temporary = os.path.join(directory, TEMPORARY_PACK + os.urandom(8).hex())
+        unique = os.urandom(8).hex()
+        self._temporary = os.path.join(directory, TEMPORARY_PACK + unique)
+        self._temporary_index = os.path.join(directory, _TEMPORARY_INDEX + unique)
 
     def __enter__(self) -> "PackWriter":
         return self
@@ -92,9 +95,10 @@ class PackWriter:
             trailer = self._finish_pack()
             path = os.path.join(self._directory, f"pack-{trailer.hex()}")
             index = _encode_index(self._index, self._offsets, self._checksums, trailer)
+            # Before anything gets its name: a full disk leaves no pack without index.
+            _write_file(self._temporary_index, index, self._sync)
             os.rename(self._temporary, path + ".pack")
-            _write_file(self._temporary, index, self._sync)
-            os.rename(self._temporary, path + ".idx")
+            os.rename(self._temporary_index, path + ".idx")
             if self._sync:
                 sync_directory(self._directory)
         return path + ".idx"
@@ -105,14 +109,16 @@ class PackWriter:
             os.close(self._file)
             self._file = None
         self._buffer.clear()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._temporary)
+        for path in (self._temporary, self._temporary_index):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     def copy_raw(self, name: bytes, entry: memoryview) -> None:
         """Store an entry of another pack as it stands there (no delta)."""
         if name not in self._index:
             self._begin(name)
-            self._write(bytes(entry))
+            for start in range(0, len(entry), _CHUNK):
+                self._write(bytes(entry[start : start + _CHUNK]))
 
     def _begin(self, name: bytes) -> None:
         self._index[name] = len(self._offsets)

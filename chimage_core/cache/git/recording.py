@@ -16,6 +16,7 @@ from chimage_core.cache.git.objects import BLOB, COMMIT, DIRECTORY_MODE, FILE_MO
 from chimage_core.cache.git.packs import PackWriter
 from chimage_core.cache.git.places import Base, Places
 from chimage_core.cache.git.refs import STATES
+from chimage_core.cache.git.repository import SIZE_CLASSES
 from chimage_core.cache.git.scan import Scanner
 from chimage_core.cache.git.treebuild import Identity, build_tree
 from chimage_core.cache.git.trees import ObjectSink
@@ -50,7 +51,8 @@ def record(engine: Engine, places: Places, place: ImagePlace, step: StepRecord, 
         places.settle(place, snapshot, scanner.records)
     else:
         places.settle_changes(place, snapshot, base, scanner.records, scanner.vanished())
-    tidy.merge_small_packs(engine.store, engine.repository.packs, sync=engine.options.sync)
+    # Bigger ones, which take longer, when the image is finished.
+    tidy.merge_packs(engine.store, engine.repository.packs, sync=engine.options.sync, classes=SIZE_CLASSES[:1])
     return snapshot
 
 

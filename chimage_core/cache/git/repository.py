@@ -5,6 +5,8 @@ the version of what we store in it, and `chimage.id`, which tells this repositor
 Source: gitrepository-layout(5), git-config(1).
 """
 
+import bisect
+import contextlib
 import os
 import re
 
@@ -13,7 +15,10 @@ from chimage_core.fs.atomic import temporary_directory
 
 FORMAT = 1
 MANY_PACKS = 32
-"""From here on small packs are merged: every look-up has to try them all."""
+"""Packs of a size class are merged if there are more: every look-up has to try them all, and holds them open."""
+SIZE_CLASSES = (16 << 20, 256 << 20)
+"""Bytes up to which a pack belongs to each class. What is bigger stays as it is. So a byte is copied seldom, and two
+classes of 32 packs, and the biggest, are far from the usual limit of 1024 open files."""
 
 _CONFIG = """\
 [core]
@@ -62,10 +67,15 @@ class Repository:
                 _create(self.path)
             self._read()
 
-    def count_packs(self) -> int:
-        """Return the number of packs."""
-        with file_errors("read build cache", self.packs):
-            return sum(name.endswith(".idx") for name in os.listdir(self.packs))
+    def has_many_packs(self) -> bool:
+        """Return whether there are packs to be merged."""
+        counts = [0] * (len(SIZE_CLASSES) + 1)
+        with file_errors("read build cache", self.packs), os.scandir(self.packs) as entries:
+            for entry in entries:
+                if entry.name.endswith(".pack"):
+                    with contextlib.suppress(FileNotFoundError):  # Merged by somebody else just now.
+                        counts[bisect.bisect_left(SIZE_CLASSES, entry.stat().st_size)] += 1
+        return max(counts[:-1]) > MANY_PACKS
 
     def _read(self) -> None:
         with file_errors("open build cache", self.path):

@@ -1,36 +1,39 @@
 """Keep the number of packs small, and remove what killed processes left.
 
-A build of 100 steps makes 100 packs, and every look-up has to try them all. Small packs are therefore merged when
-there are many, by copying their entries as they are.
+A build of 100 steps makes 100 packs, and every look-up has to try them all. Packs of about the same size are therefore
+merged when there are many, by copying their entries as they are.
 """
 
 import contextlib
+import itertools
 import os
+from collections.abc import Sequence
 
 from chimage_core.cache.git.packfile import Pack
 from chimage_core.cache.git.packs import TEMPORARY_PACK, PackWriter
 from chimage_core.cache.git.reader import ObjectStore
-from chimage_core.cache.git.repository import MANY_PACKS
+from chimage_core.cache.git.repository import MANY_PACKS, SIZE_CLASSES
 from chimage_core.errors import file_errors
 from chimage_core.fs.atomic import TEMPORARY_PREFIX, temporary_name
 from chimage_core.fs.remove import remove_tree
 
-_SMALL = 16 << 20
-"""Bytes. Bigger packs stay as they are."""
 
+def merge_packs(store: ObjectStore, directory: str, *, sync: bool, classes: Sequence[int] = SIZE_CLASSES) -> None:
+    """Merge the packs of each size class of which there are more than 32, as far as the store knows.
 
-def merge_small_packs(store: ObjectStore, directory: str, *, sync: bool) -> None:
-    """Merge small packs into one if there are more than 32. Others may read or write the repository meanwhile.
-
-    An object is always in some pack: the old ones go when the new one is complete, and only such as were copied.
-    Raises FileError.
+    Others may read or write the repository meanwhile. An object is always in some pack: the old ones go when the new
+    one is complete, and only such as were copied. Raises FileError.
     """
-    small = [pack for pack in store.packs() if pack.size <= _SMALL]
-    if len(small) <= MANY_PACKS:
-        return
+    for above, limit in itertools.pairwise((0, *classes)):
+        packs = [pack for pack in store.packs() if above < pack.size <= limit]
+        if len(packs) > MANY_PACKS:
+            _merge(packs, store, directory, sync)
+
+
+def _merge(packs: list[Pack], store: ObjectStore, directory: str, sync: bool) -> None:
     with file_errors("write build cache", directory):
         with PackWriter(directory, lambda _: False, deflated=False, sync=sync) as writer:
-            merged = [pack for pack in small if _copy(pack, writer)]
+            merged = [pack for pack in packs if _copy(pack, writer)]
             index = writer.finish()
         if index is not None:
             store.add_pack(index)
