@@ -20,8 +20,13 @@ from chimage_core.rootfs.changes import AnythingChanged, PathsChanged
 from chimage_core.runner.protocol import OutputChunks
 from chimage_core.storage.images import Images
 
-SCRATCH_STATE = StateID.root(b"scratch")
-"""The state of an image without files but those that every image has."""
+
+def scratch_state(architecture: str) -> StateID:
+    """Return the state of an image without files but those that every image has.
+
+    One storage directory may serve hosts of several architectures, and what RUN makes of it is not the same there.
+    """
+    return StateID.root(b"scratch\0" + architecture.encode())
 
 
 class Counts(NamedTuple):
@@ -104,8 +109,6 @@ class Builder:
     def step(self, number: int, step: Step) -> None:
         """Look one step up, or carry it out. A step without a key is only announced."""
         site = self._site
-        for text in step.warnings:
-            site.emit(Warned(text=text))
         self.config = step.config
         if step.key is None:
             self._announce(number, step, "none")
@@ -138,6 +141,8 @@ class Builder:
         return snapshot
 
     def _announce(self, number: int, step: Step, outcome: Literal["hit", "miss", "none"]) -> None:
+        for text in step.warnings:
+            self._site.emit(Warned(text=text))
         self._site.emit(
             StepResolved(
                 step=number,
@@ -201,7 +206,8 @@ class Builder:
         from chimage_core.rootfs import skeleton
 
         cache, place = self._site.cache, self._place
-        known = cache.find(SCRATCH_STATE)
+        state = scratch_state(self._base_config.architecture)
+        known = cache.find(state)
         if known is not None:
             cache.restore(known, place)
             return known
@@ -210,7 +216,7 @@ class Builder:
         os.chmod(place.root, 0o755)
         skeleton.ensure(place.root)
         record = StepRecord(
-            parent=None, state=SCRATCH_STATE, text="FROM scratch", config=self._base_config, changes=AnythingChanged()
+            parent=None, state=state, text="FROM scratch", config=self._base_config, changes=AnythingChanged()
         )
         return cache.commit(place, record)
 

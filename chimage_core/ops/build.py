@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from chimage_core.build.builder import SCRATCH_STATE, Builder, Counts, Site
+from chimage_core.build.builder import Builder, Counts, Site, scratch_state
 from chimage_core.build.context import SourceTree
 from chimage_core.build.force import Forcer
 from chimage_core.build.instructions import arg, from_, resolve
@@ -80,11 +80,11 @@ def read_dockerfile(request: BuildRequest) -> Dockerfile:
 
     if request.context == STDIN and request.file is not None:
         raise UsageError("--file can’t be used when CONTEXT is “-”", hint="CONTEXT “-” means: Dockerfile from stdin")
+    if request.context != STDIN and not os.path.isdir(request.context):
+        raise ContextError(f"context is not a directory: {request.context}")
     path = _dockerfile_path(request)
     if path == STDIN:
         return parse(request.read_stdin(), path)
-    if request.context != STDIN and not os.path.isdir(request.context):
-        raise ContextError(f"context is not a directory: {request.context}")
     with file_errors("read Dockerfile", path), open(path, "rb") as file:
         return parse(file.read(), path)
 
@@ -203,8 +203,11 @@ class _Build:
         args: dict[str, str] = {}
         for number, instruction in enumerate(self._plan.global_args, start=1):
             scope = self._scope(self._empty_config(args))
+            expander = scope.expander(instruction)
             with self._telling_where(instruction):
-                values = arg.values_of(instruction, scope, scope.expander(instruction))
+                values = arg.values_of(instruction, scope, expander)
+            for text in expander.warnings:
+                self._workspace.emit(Warned(text=text))
             self._workspace.emit(
                 StepResolved(
                     step=number,
@@ -284,7 +287,7 @@ class _Build:
             done = self._finished[start.stage]
             return done.snapshot, done.state, done.config, True
         if start.image is None:
-            return None, SCRATCH_STATE, self._empty_config({}), True
+            return None, scratch_state(self._workspace.architecture), self._empty_config({}), True
         cache, name = self._workspace.cache, start.image.file_name
         must_adopt = needs_adoption(self._workspace, name)
         if must_adopt and self._request.is_dry_run:

@@ -32,4 +32,6 @@ def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
         return step
     # No time of creation: a configuration must not differ between two builds of the same.
     entry = {"created_by": f"{step.name} {step.text}"}
-    return step._replace(config=step.config._replace(history=(*step.config.history, entry)))
+    # Without extended attributes the same step leaves other files.
+    key = step.key if scope.inputs.with_xattrs else step.key + b" no xattrs"
+    return step._replace(key=key, config=step.config._replace(history=(*step.config.history, entry)))

@@ -85,6 +85,7 @@ class CopyFiles(NamedTuple):
     def apply(self, place: ImagePlace, tools: Tools) -> Changes:
         """Return what was copied to."""
         sources = self.find()
+        _refuse_storage(sources, place)
         tools.opening(place)
         with accessible(place.root, self.target):
             return self._copy(sources, place, tools)
@@ -99,6 +100,17 @@ class CopyFiles(NamedTuple):
             _, made = make_directories(place.root, posixpath.dirname(self.target))
             changed = [_copy_file(sources[0].path, existing, place.root, tools)]
         return PathsChanged((*changed, made) if made else tuple(changed))
+
+
+def _refuse_storage(sources: list[Source], place: ImagePlace) -> None:
+    """Raise ContextError if the image itself is inside a source: it would be copied into itself without end."""
+    image = os.path.realpath(place.root)
+    for source in sources:
+        if os.path.commonpath((source.path, image)) == source.path:
+            raise ContextError(
+                f"can't COPY: the storage directory is inside the source: {source.path}",
+                hint="choose another directory with --storage, or name the files to copy",
+            )
 
 
 def _copy_into(source: Source, directory: str, root: str, tools: Tools) -> list[str]:

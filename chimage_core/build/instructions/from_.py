@@ -22,7 +22,10 @@ class Origin(NamedTuple):
     text: str
     """`scratch`, the name of an earlier stage, or an image reference."""
     args: Mapping[str, str]
-    """Global arguments as this stage sees them."""
+    """Global arguments as this stage sees them, with its own."""
+    own_args: Mapping[str, str]
+    """Those of `--arg`."""
+    warnings: tuple[str, ...]
 
 
 def origin(instruction: From, scope: Scope) -> Origin:
@@ -33,22 +36,27 @@ def origin(instruction: From, scope: Scope) -> Origin:
     if instruction.platform is not None:
         raise scope.problem(instruction, "--platform is not yet supported")
     expander = scope.expander(instruction)
-    added = {name: scope.inputs.build_args.get(name, value) for name, value in instruction.args}
-    args = {**scope.config.args, **{name: expander.expand(value) for name, value in added.items()}}
-    inner = scope._replace(config=scope.config._replace(args=args))
-    expander = inner.expander(instruction)
-    text = expander.expand(instruction.image)
-    if expander.unset:
-        raise scope.problem(instruction, f"image reference contains an undefined variable: ${expander.unset[0]}")
-    return Origin(text, args)
+    given = {name: scope.inputs.build_args.get(name, value) for name, value in instruction.args}
+    own_args = {name: expander.expand(value) for name, value in given.items()}
+    args = {**scope.config.args, **own_args}
+    image_expander = scope._replace(config=scope.config._replace(args=args)).expander(instruction)
+    text = image_expander.expand(instruction.image)
+    if image_expander.unset:
+        raise scope.problem(instruction, f"image reference contains an undefined variable: ${image_expander.unset[0]}")
+    return Origin(text, args, own_args, expander.warnings)
 
 
 def resolve(instruction: From, start: Origin, base: ImageConfig, *, base_is_stage: bool) -> Step:
     """Return the step of a FROM on top of a base whose configuration is `base`.
 
     An earlier stage hands on its own arguments, which may shadow global ones; an image's are shadowed by global ones.
+    What the host passes in is not inherited from an image: it was built elsewhere, or yesterday.
     """
-    args = {**start.args, **base.args} if base_is_stage else {**base.args, **start.args}
+    if base_is_stage:
+        args = {**start.args, **base.args, **start.own_args}
+    else:
+        inherited = {name: value for name, value in base.args.items() if name not in PASSED_VARIABLES}
+        args = {**inherited, **start.args}
     alias = f" AS {instruction.alias}" if instruction.alias else ""
     changed = {name: value for name, value in args.items() if base.args.get(name) != value}
     counted = sorted((name, value) for name, value in changed.items() if name not in PASSED_VARIABLES)
@@ -58,4 +66,5 @@ def resolve(instruction: From, start: Origin, base: ImageConfig, *, base_is_stag
         text=f"{start.text}{alias}",
         key=key("FROM", counted) if counted else None,
         config=base._replace(args=args),
+        warnings=start.warnings,
     )

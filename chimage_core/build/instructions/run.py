@@ -37,13 +37,14 @@ def resolve(instruction: Run, scope: Scope) -> Step:
     forcer = scope.inputs.forcer
     expander = scope.expander(instruction)
     argv, script = _command(instruction, scope, expander)
+    forced = forcer.wrap(argv, "")
     name = f"RUN.{forcer.suffix}"
     command = instruction.command
     return Step(
         instruction=instruction,
         name=name,
         text=instruction.text if isinstance(command, ShellCommand) else json.dumps(argv, ensure_ascii=False),
-        key=key(name, argv, script),
+        key=key(name, forced.argv, script),
         config=scope.config,
         effect=Execute(
             argv=argv,
@@ -52,7 +53,7 @@ def resolve(instruction: Run, scope: Scope) -> Step:
             workdir=scope.config.workdir,
             label=f"{scope.inputs.path}:{instruction.range.line}: {name} {instruction.text}",
         ),
-        is_modified=forcer.wrap(argv, "").is_modified,
+        is_modified=forced.is_modified,
         warnings=expander.warnings,
     )
 
