@@ -49,7 +49,7 @@ class ContentCopier:
         if size <= _SMALL and not is_sparse:
             _write_all(target, os.read(source, size), 0)
             return
-        for start, end in _data_extents(source, size) if is_sparse else [(0, size)]:
+        for start, end in data_extents(source, size) if is_sparse else [(0, size)]:
             self._copy_extent(source, target, start, end)
         if is_sparse:
             os.ftruncate(target, size)
@@ -86,16 +86,18 @@ class ContentCopier:
         return len(data)
 
 
-def _data_extents(source: int, size: int) -> Iterator[tuple[int, int]]:
-    """Give the parts of a file that are no holes, as (start, end)."""
+def data_extents(source: int, size: int) -> Iterator[tuple[int, int]]:
+    """Give the parts of a file of this size that are no holes, as (start, end). Raises OSError."""
     end = 0
     while end < size:
         try:
             start = os.lseek(source, end, os.SEEK_DATA)
         except OSError as error:
-            if error.errno != errno.ENXIO:
+            if error.errno == errno.EINVAL:  # No such question on this file system: all is data.
+                yield end, size
+            elif error.errno != errno.ENXIO:  # That is: a hole up to the end.
                 raise
-            return  # A hole up to the end.
+            return
         end = os.lseek(source, start, os.SEEK_HOLE)
         yield start, end
 

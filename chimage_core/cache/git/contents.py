@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from chimage_core.cache.git import workers
-from chimage_core.cache.git.packs import MINIMUM_HOLE, PackWriter, find_extents
+from chimage_core.cache.git.packs import PackWriter
 from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.trees import ObjectSink
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import CacheError, FileError
+from chimage_core.fs.contents import data_extents
 
 MANY_FILES = 200
 MANY_BYTES = 8 << 20
 """From here on the contents of a commit are a matter for several processes, and worth deflating."""
 
+_MINIMUM_HOLE = 64 << 10
 _PART_FILES = 64
 _PART_BYTES = 4 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,7 +40,7 @@ class Content:
 def content_of(status: os.stat_result) -> Content:
     """Return the content of a regular file, not yet read."""
     size = status.st_size
-    return Content(size, size >= MINIMUM_HOLE and status.st_blocks * 512 < size)
+    return Content(size, size >= _MINIMUM_HOLE and status.st_blocks * 512 < size)
 
 
 def read_content(path: bytes, content: Content, sink: ObjectSink) -> None:
@@ -57,12 +59,31 @@ def _read(path: bytes, content: Content, sink: ObjectSink) -> None:
     try:
         size = content.size
         if content.may_be_sparse:
-            content.extents = find_extents(descriptor, size)
+            content.extents = _find_extents(descriptor, size)
             if content.extents is not None:
                 size = sum(length for _, length in content.extents)
         content.name = sink.add_file(descriptor, size, content.extents)
     finally:
         os.close(descriptor)
+
+
+def _find_extents(descriptor: int, size: int) -> list[tuple[int, int]] | None:
+    """Return the parts of a file that hold data, as (offset, length), or None for a file without holes worth keeping.
+
+    Holes shorter than 64 KiB count as data.
+    """
+    if os.fstat(descriptor).st_size != size:  # Changed meanwhile; who reads it will notice.
+        return None
+    extents: list[tuple[int, int]] = []
+    for start, end in data_extents(descriptor, size):
+        previous = sum(extents[-1]) if extents else 0
+        if start - previous < _MINIMUM_HOLE:
+            start = extents.pop()[0] if extents else 0
+        extents.append((start, min(end, size) - start))
+    if extents and size - sum(extents[-1]) < _MINIMUM_HOLE:
+        start = extents.pop()[0]
+        extents.append((start, size - start))
+    return None if extents == [(0, size)] else extents
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ Source: gitformat-pack(5).
 """
 
 import contextlib
-import errno
 import os
 import struct
 import sys
@@ -184,40 +183,6 @@ class PackWriter:
         if stream is None or digest.digest() != name:
             raise CacheError("a file changed while it was read")
         self._write(stream.flush())
-
-
-def find_extents(descriptor: int, size: int) -> list[tuple[int, int]] | None:
-    """Return the parts of a file that hold data, as (offset, length), or None for a file without holes worth keeping.
-
-    Holes shorter than 64 KiB count as data.
-    """
-    extents: list[tuple[int, int]] = []
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # No such question on this file system: all is data.
-                return None
-            if error.errno != errno.ENXIO:
-                raise
-            if os.lseek(descriptor, 0, os.SEEK_END) != size:  # Changed meanwhile; who reads it will notice.
-                return None
-            start = size  # A hole up to the end.
-        if start >= size:
-            break
-        end = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
-        previous = sum(extents[-1]) if extents else 0
-        if start - previous < MINIMUM_HOLE:
-            start = extents.pop()[0] if extents else 0
-        extents.append((start, end - start))
-    if extents and size - sum(extents[-1]) < MINIMUM_HOLE:
-        start = extents.pop()[0]
-        extents.append((start, size - start))
-    return None if extents == [(0, size)] else extents
-
-
-MINIMUM_HOLE = 64 << 10
 
 
 def _entry_head(kind: int, size: int) -> bytes:
