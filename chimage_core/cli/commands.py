@@ -55,7 +55,9 @@ def build(session: Session) -> int:
     from chimage_core.ops import build as ops
 
     request = _build_request(session)
-    dockerfile = ops.read_dockerfile(request)
+    # It may come from a terminal or a pipe, and reading may wait for ever; there is nothing to clean up yet.
+    with session.cancel.on_cancel(session.cancel.check):
+        dockerfile = ops.read_dockerfile(request)
     if session.option("parse_only"):
         _print_parse(session, dockerfile)
         return EXIT_OK

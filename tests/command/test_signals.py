@@ -141,3 +141,26 @@ def test_an_ignored_signal_stays_ignored(builds: Builds) -> None:
         _, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert "grown in 2 instructions: image" in stderr
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_while_the_dockerfile_is_awaited(builds: Builds, number: signal.Signals) -> None:
+    """As when it is typed at the terminal: one Ctrl-C has to be enough."""
+    dockerfile = builds.context / "fifo"
+    os.mkfifo(dockerfile)
+    with builds.chimage.start("build", "-f", dockerfile, "-t", "image", builds.context) as process:
+        writer = None
+        deadline = time.monotonic() + 30
+        while writer is None:
+            assert time.monotonic() < deadline
+            try:
+                writer = os.open(dockerfile, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:  # Nobody reads yet.
+                time.sleep(0.01)
+        os.write(writer, b"FROM base\n")
+        time.sleep(0.1)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=30)
+        os.close(writer)
+    assert process.returncode == SIGNALS[number]
+    assert stderr == "error: cancelled\n"
