@@ -69,6 +69,8 @@ def unpack_tarball(path: str, destination: str, *, xattrs: bool, cancel: CancelT
             remove_tree(os.path.join(destination, name))
         with ArchiveStream(path) as stream:
             report = unpack([stream], destination, options, cancel=cancel)
+    if report.members == 0:  # As what a program writes that failed: `mkrootfs | gzip > image.tar.gz`.
+        raise LayerError(f"archive is empty: {path}")
     _refuse_image_archives(path, destination)
     return report
 

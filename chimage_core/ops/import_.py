@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from chimage_core.cache.protocol import Snapshot, StepRecord
-from chimage_core.errors import UsageError
+from chimage_core.errors import LayerError, UsageError
 from chimage_core.events import Notice, Warned
 from chimage_core.events.images import ImageReady
 from chimage_core.fs.copy import copy_tree
@@ -95,7 +95,12 @@ def _copy(workspace: Workspace, request: ImportRequest, root: str) -> None:
 def _unpack(workspace: Workspace, request: ImportRequest, root: str) -> None:
     os.mkdir(root)
     os.chmod(root, 0o755)
-    report = unpack_tarball(request.path, root, xattrs=request.with_xattrs, cancel=workspace.cancel)
+    try:
+        report = unpack_tarball(request.path, root, xattrs=request.with_xattrs, cancel=workspace.cancel)
+    except LayerError as error:
+        if request.path not in error.message:  # Most come from where only a stream is known.
+            error.message += f"\n  {request.path}"
+        raise
     for text in report.warnings:
         workspace.emit(Warned(text=text))
     for count, what in (

@@ -1,5 +1,6 @@
 """`import`: a directory or tarball becomes an image."""
 
+import gzip
 import json
 import os
 import shutil
@@ -250,3 +251,19 @@ def test_a_tarball_cannot_write_outside(chimage: Chimage, storage: Path, tmp_pat
             archive.addfile(member)
     chimage.run("import", evil, "foo", check=False)
     assert os.listdir(tmp_path / "outside") == []
+
+
+def test_an_error_names_the_archive(chimage: Chimage, tmp_path: Path) -> None:
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(b"no archive at all" * 1000)
+    result = chimage.run("-qq", "import", archive, "foo", check=False).expect(1)
+    assert result.stderr == f"error: not a tar archive\n  {archive}\n"
+
+
+def test_an_archive_of_nothing_is_refused(chimage: Chimage, tmp_path: Path) -> None:
+    """What a pipe leaves whose first program failed."""
+    archive = tmp_path / "image.tar.gz"
+    archive.write_bytes(gzip.compress(b""))
+    result = chimage.run("import", archive, "foo", check=False).expect(1)
+    assert f"error: archive is empty: {archive}\n" in result.stderr
+    assert chimage.run("list").stdout == ""
