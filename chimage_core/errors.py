@@ -54,8 +54,10 @@ class InvalidReference(ChimageError):
 
     def __init__(self, text: str, column: int, expected: str, *, hint: str | None = None) -> None:
         """`column` counts characters from 0; `len(text)` means "at the end"."""
-        caret = " " * column + "^"
-        super().__init__(f"invalid image reference: {expected}\n  {text}\n  {caret}", hint=hint)
+        # Of one line, whatever was given: or else the caret is nowhere.
+        before, after = (part.replace("\n", "\\n").replace("\t", "\\t") for part in (text[:column], text[column:]))
+        caret = " " * len(before) + "^"
+        super().__init__(f"invalid image reference: {expected}\n  {before}{after}\n  {caret}", hint=hint)
         self.text = text
         self.column = column
         self.expected = expected

@@ -10,6 +10,9 @@ from chimage_core.text import plural, printable
 MAX_SHOWN = 10
 """More errors than this in one file are counted, not shown."""
 
+_WIDEST = 120
+"""Characters of a line that are shown: the line may be a whole binary file."""
+
 
 class Fault(NamedTuple):
     """One syntax error."""
@@ -73,9 +76,17 @@ class ExpansionProblem(DockerfileError):
 def _show(path: str, fault: Fault) -> str:
     lines = [f"can’t parse: {path}:{fault.line},{fault.column}"]
     if fault.excerpt is not None:
+        before, after = _around(fault.excerpt, fault.column - 1)
         # Tabs stay in both lines, so that the caret is below its character at any tab width.
-        before = printable(fault.excerpt[: fault.column - 1], keep="\t")
         margin = "".join(character if character == "\t" else " " for character in before)
-        lines += [f"  {printable(fault.excerpt, keep=chr(9))}", f"  {margin}^"]
+        lines += [f"  {before}{after}", f"  {margin}^"]
     lines.append(f"  {fault.message}")
     return "\n".join(lines)
+
+
+def _around(line: str, place: int) -> tuple[str, str]:
+    """Return what is shown of a line before a place, and from there on: all, or an excerpt of a long line."""
+    start = 0 if len(line) <= _WIDEST else max(0, place - _WIDEST // 2)
+    end = start + _WIDEST
+    before, after = printable(line[start:place], keep="\t"), printable(line[place:end], keep="\t")
+    return f"…{before}" if start else before, f"{after}…" if end < len(line) else after

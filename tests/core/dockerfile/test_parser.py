@@ -246,3 +246,15 @@ def _parse_or_refuse(text: str | bytes) -> None:
         assert end < instruction.range.line <= instruction.range.end_line <= count + 1
         end = instruction.range.end_line
     assert list(to_lines(dockerfile))
+
+
+@pytest.mark.parametrize("column", [1, 2, 60, 5_000, 9_999])
+def test_of_a_long_line_only_the_part_around_the_error_is_shown(column: int) -> None:
+    """It may be a binary file, all in one line."""
+    text = "x" * (column - 1) + "\0" + "y" * (10_000 - column)
+    with pytest.raises(SyntaxProblem) as caught:
+        parse(text.encode(), "-")
+    head, line, caret, _ = caught.value.message.splitlines()
+    assert head.endswith(f"-:1,{column}")
+    assert len(line) < 140
+    assert line[caret.index("^") :].startswith("\\x00")
