@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from chimage_core.errors import ContextError, file_errors
+from chimage_core.errors import ContextError, FileError
 from chimage_core.fs import xattr
 from chimage_core.fs.paths import resolve_in_root
 
@@ -40,18 +40,22 @@ class SourceTree(NamedTuple):
         relative = self._relative(pattern)
         names = self._matches(relative) if _has_wildcard(pattern) else [relative]
         if not names:
-            raise ContextError(
-                f"can't COPY: not found in {self.label}: {pattern}",
-                hint=f"sources are relative to {self.root}",
-            )
+            raise self._missing(pattern)
         return [Source(name, self._real(name, pattern)) for name in names]
 
     def _relative(self, pattern: str) -> str:
         # An absolute source is relative to the root of the tree (an undocumented rule that the manual keeps).
         relative = os.path.normpath(pattern.lstrip("/") or ".")
         if relative == ".." or relative.startswith("../"):
-            raise ContextError(f"can't COPY: outside the {self.label}: {pattern}")
+            raise ContextError(
+                f"can't COPY: outside the {self.label}: {pattern}", hint=f"sources are relative to {self.root}"
+            )
         return relative
+
+    def _missing(self, pattern: str) -> ContextError:
+        return ContextError(
+            f"can't COPY: not found in {self.label}: {pattern}", hint=f"sources are relative to {self.root}"
+        )
 
     def _matches(self, pattern: str) -> list[str]:
         import glob
@@ -75,7 +79,7 @@ class SourceTree(NamedTuple):
                     hint=f"{name} leads to {real}; copy the file into the {self.label}",
                 )
         if not os.path.lexists(real):
-            raise ContextError(f"can't COPY: not found in {self.label}: {pattern}")
+            raise self._missing(pattern)
         return real
 
 
@@ -90,9 +94,11 @@ def fingerprint(sources: list[Source], *, with_xattrs: bool) -> bytes:
     """
     digest = hashlib.sha256()
     for source in sources:
-        with file_errors("read", source.path):
+        try:
             for path, name, status in _walk(source):
                 digest.update(_describe(path, name, status, xattr.read if with_xattrs else None))
+        except OSError as error:
+            raise FileError("read", error.filename or source.path, error) from error
     return digest.digest()
 
 

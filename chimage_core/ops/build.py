@@ -10,7 +10,7 @@ from typing import NamedTuple
 from chimage_core.build.builder import Builder, Counts, Site, scratch_state
 from chimage_core.build.context import SourceTree
 from chimage_core.build.force import Forcer
-from chimage_core.build.instructions import arg, from_, resolve
+from chimage_core.build.instructions import arg, check, from_, resolve
 from chimage_core.build.plan import Plan, Stage, make_plan
 from chimage_core.build.scope import FinishedStage, Inputs, Scope
 from chimage_core.build.step import Tools
@@ -187,6 +187,7 @@ class _Build:
         """Build all stages, holding the locks of all names that are written or copied from."""
         args = self._global_args()
         starts = [self._start(stage, args) for stage in self._plan.stages]
+        self._check()
         with contextlib.ExitStack() as locks:
             if not self._request.is_dry_run:
                 locks.enter_context(self._locked(starts))
@@ -230,6 +231,14 @@ class _Build:
                 if earlier.alias == origin.text.lower():
                     return _Start(origin, None, earlier.number)
             return _Start(origin, None if origin.text == SCRATCH else Reference.parse(origin.text), None)
+
+    def _check(self) -> None:
+        earlier: set[str] = set()
+        for stage in self._plan.stages:
+            for instruction in stage.instructions:
+                with self._telling_where(instruction):
+                    check(instruction, self._inputs.path, earlier)
+            earlier |= {str(stage.number), stage.alias or ""}
 
     def _locked(self, starts: list[_Start]) -> contextlib.AbstractContextManager[None]:
         """Lock what is made; without cache also the bases, which are copied; and images that the cache has to adopt."""

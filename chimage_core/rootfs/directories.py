@@ -25,7 +25,7 @@ def make_directories(root: str, path: str) -> tuple[str, str | None]:
                 os.mkdir(here)
             except FileExistsError:
                 if not os.path.isdir(here):
-                    raise NotADirectoryError(20, f"not a directory: {os.path.relpath(here, root)}") from None
+                    raise NotADirectoryError(20, f"/{os.path.relpath(here, root)} is not a directory") from None
             else:
                 os.chmod(here, 0o755)  # Not left to the umask: an image is for others, too.
                 made = made or os.path.relpath(here, root)

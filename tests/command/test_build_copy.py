@@ -201,3 +201,44 @@ def test_directories_that_a_run_took_the_permissions_from(builds: Builds, mode: 
         assert (builds.image() / "a/b/w").is_dir()
     finally:
         builds.chimage.run("reset")  # pytest cannot remove such directories.
+
+
+def test_a_link_at_the_destination_is_followed_to_where_nothing_is_yet(builds: Builds, tmp_path: Path) -> None:
+    builds.write("f", "content\n")
+    elsewhere = tmp_path / "elsewhere"
+    builds.build(f"FROM base\nRUN ln -s {elsewhere}/new /link\nCOPY f /link")
+    assert builds.read(f"{elsewhere}/new") == "content\n"
+    assert not elsewhere.exists()
+
+
+def test_an_unreadable_directory_of_the_context_is_named(builds: Builds) -> None:
+    """And not the context that it is somewhere in."""
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    builds.write("d/closed/f")
+    (builds.context / "d/closed").chmod(0)
+    try:
+        result = builds.build("FROM base\nCOPY . /all", check=False).expect(1)
+    finally:
+        (builds.context / "d/closed").chmod(0o755)
+    assert f"error: can't read: {builds.context}/d/closed: Permission denied\n" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ("COPY --from=nope /a /b", "--from=nope: no such earlier stage"),
+        ("COPY --from=1 /a /b", "--from=1: no such earlier stage"),
+        ("COPY --from=two /a /b", "--from=two: no such earlier stage"),
+        ("COPY --chmod=755 Dockerfile /b", "--chmod is not yet supported"),
+        ("COPY <<EOF /b\ntext\nEOF", "here-documents are not yet supported"),
+        ("RUN --mount=type=cache,target=/c true", "--mount is not yet supported"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is(builds: Builds, last: str, message: str) -> None:
+    """An hour of building may be before it."""
+    result = builds.build(f"FROM base AS one\nRUN echo done\nFROM one AS two\n{last}", check=False).expect(1)
+    assert message in result.stderr
+    assert "Dockerfile:4: " in result.stderr
+    assert result.stdout == ""
+    assert marks(result) == ""

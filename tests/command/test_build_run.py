@@ -231,3 +231,27 @@ def test_a_runner_that_is_not_there_is_an_error_even_if_nothing_runs(builds: Bui
     assert "docker" in result.stderr
     if not has_program("bwrap"):
         builds.build("FROM base\nRUN true", "--runner=bwrap", check=False).expect(1)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "hint"),
+    [
+        ("RUN nonesuch", "127 mostly means that a command was not found in the image"),
+        ("RUN kill -9 $$", "137 mostly means that signal 9 (SIGKILL) ended a command"),
+        ("RUN exit 200", None),
+        ('RUN ["/nonesuch"]', None),
+        ('SHELL ["/nonesuch", "-c"]\nRUN true', None),
+    ],
+)
+def test_the_hint_of_a_failure_fits(builds: Builds, instruction: str, hint: str | None) -> None:
+    lines = builds.build(f"FROM base\n{instruction}", check=False).expect(1).stderr.splitlines()
+    assert [line for line in lines if line.startswith("hint: ")] == ([] if hint is None else [f"hint: {hint}"])
+
+
+def test_a_failure_repeats_only_the_begin_of_a_long_command(builds: Builds) -> None:
+    result = builds.build(f"FROM base\nRUN false {'x' * 100_000}", check=False).expect(1)
+    assert len(result.stderr) < 102_000
+
+
+def test_an_empty_program_is_refused(builds: Builds) -> None:
+    assert "RUN: the program is empty" in builds.build('FROM base\nRUN [""]', check=False).expect(1).stderr

@@ -4,7 +4,7 @@ Resolving is pure but for looking at the metadata of COPY's sources. What an ins
 its step's effect.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from chimage_core.build.instructions import arg, copy, env, label, run, shell, unsupported, workdir
@@ -24,8 +24,26 @@ _RESOLVERS: dict[type[ast.Instruction], _Resolver] = {
 }
 
 
+_CHECKS: dict[type[ast.Instruction], Callable[[Any, str, Collection[str]], None]] = {
+    ast.Copy: copy.check,
+    ast.Run: run.check,
+}
+
+
+def check(instruction: ast.Instruction, path: str, stages: Collection[str]) -> None:
+    """Refuse what cannot be carried out whatever happens before it: better before an hour of building than after it.
+
+    `path` is the Dockerfile's; `stages`: numbers and names of the earlier stages. Raises DockerfileError, StageError.
+    """
+    if type(instruction) in _CHECKS:
+        _CHECKS[type(instruction)](instruction, path, stages)
+
+
 def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
-    """Return what any instruction but FROM means in this scope. Raises DockerfileError, BuildError."""
+    """Return what any instruction but FROM means in this scope. Raises DockerfileError, BuildError.
+
+    `check` has not refused it.
+    """
     resolver: _Resolver = _RESOLVERS.get(type(instruction), unsupported.resolve)
     step = resolver(instruction, scope)
     if step.key is None:

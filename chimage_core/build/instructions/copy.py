@@ -7,7 +7,7 @@ destination are followed, deeper ones are copied. Source: ch-image manual, "COPY
 
 import os
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from chimage_core.build.context import Source, SourceTree, fingerprint
@@ -15,6 +15,7 @@ from chimage_core.build.keys import key
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step, Tools
 from chimage_core.dockerfile.ast import Copy
+from chimage_core.dockerfile.errors import InstructionProblem
 from chimage_core.errors import ContextError, StageError
 from chimage_core.fs.paths import resolve_in_root
 from chimage_core.fs.remove import remove_tree
@@ -27,11 +28,6 @@ _SUPPORTED_OPTIONS = ("from", "chown")
 
 def resolve(instruction: Copy, scope: Scope) -> Step:
     """Return the step of a COPY. Sources in the context are looked at, by metadata only."""
-    for option in instruction.options:
-        if option not in _SUPPORTED_OPTIONS:
-            raise scope.problem(instruction, f"--{option} is not yet supported")
-    if instruction.heredocs:
-        raise scope.problem(instruction, "here-documents are not yet supported")
     expander = scope.expander(instruction)
     patterns = [expander.expand(word) for word in instruction.sources]
     dest = expander.expand(instruction.dest)
@@ -46,10 +42,7 @@ def resolve(instruction: Copy, scope: Scope) -> Step:
         origin = expander.expand(instruction.from_)
         stage = scope.stages.get(origin.lower())
         if stage is None:
-            raise StageError(
-                str(scope.problem(instruction, f"--from={origin}: no such earlier stage")),
-                hint="only earlier stages can be copied from, by number (from 0) or by name",
-            )
+            raise _no_stage(instruction, scope.inputs.path, origin)
         find, identity = _in_stage(stage.tree, patterns), stage.state.hex
     else:
         if scope.inputs.context is None:
@@ -64,6 +57,25 @@ def resolve(instruction: Copy, scope: Scope) -> Step:
         config=scope.config,
         effect=CopyFiles(find, target),
         warnings=tuple(warnings),
+    )
+
+
+def check(instruction: Copy, path: str, stages: Collection[str]) -> None:
+    """Refuse what needs no look at files; see `instructions.check`."""
+    for option in instruction.options:
+        if option not in _SUPPORTED_OPTIONS:
+            raise InstructionProblem(path, instruction.range, f"COPY: --{option} is not yet supported")
+    if instruction.heredocs:
+        raise InstructionProblem(path, instruction.range, "COPY: here-documents are not yet supported")
+    origin = instruction.from_
+    if origin is not None and "$" not in origin and origin.lower() not in stages:
+        raise _no_stage(instruction, path, origin)
+
+
+def _no_stage(instruction: Copy, path: str, origin: str) -> StageError:
+    return StageError(
+        str(InstructionProblem(path, instruction.range, f"COPY: --from={origin}: no such earlier stage")),
+        hint="only earlier stages can be copied from, by number (from 0) or by name",
     )
 
 
@@ -97,7 +109,8 @@ class CopyFiles(NamedTuple):
             directory, made = make_directories(place.root, self.target)
             changed = [path for source in sources for path in _copy_into(source, directory, place.root, tools)]
         else:
-            _, made = make_directories(place.root, posixpath.dirname(self.target))
+            # A symlink at the target is followed, also to where nothing is yet.
+            _, made = make_directories(place.root, os.path.relpath(os.path.dirname(existing), place.root))
             changed = [_copy_file(sources[0].path, existing, place.root, tools)]
         return PathsChanged((*changed, made) if made else tuple(changed))
 

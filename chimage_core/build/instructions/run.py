@@ -8,14 +8,15 @@ exactly, and a command that fails has changed nothing.
 import contextlib
 import json
 import os
-import shlex
-from collections.abc import Iterator, Mapping
+import signal
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from chimage_core.build.keys import key
 from chimage_core.build.scope import Expander, Scope
 from chimage_core.build.step import Step, Tools
 from chimage_core.dockerfile.ast import ExecCommand, Run, ShellCommand
+from chimage_core.dockerfile.errors import InstructionProblem
 from chimage_core.errors import FileError, RunFailed
 from chimage_core.fs.atomic import temporary_directory, write_file
 from chimage_core.fs.paths import resolve_in_root
@@ -29,11 +30,12 @@ from chimage_core.runner.protocol import Bind, Overlay, RunRequest, RunResult
 SCRIPT_TARGET = "/ch/heredoc"
 """Where a here-document that is a program of its own (`#!`) appears while it runs."""
 
+_LONGEST_SHOWN = 500
+"""Characters of a command that an error repeats."""
+
 
 def resolve(instruction: Run, scope: Scope) -> Step:
     """Return the step of a RUN."""
-    for option in instruction.options:
-        raise scope.problem(instruction, f"--{option} is not yet supported")
     forcer = scope.inputs.forcer
     expander = scope.expander(instruction)
     argv, script = _command(instruction, scope, expander)
@@ -51,11 +53,17 @@ def resolve(instruction: Run, scope: Scope) -> Step:
             script=script,
             env=scope.environment(),
             workdir=scope.config.workdir,
-            label=f"{scope.inputs.path}:{instruction.range.line}: {name} {instruction.text}",
+            label=f"{scope.inputs.path}:{instruction.range.line}: {name} {_shortened(instruction.text)}",
         ),
         is_modified=forced.is_modified,
         warnings=expander.warnings,
     )
+
+
+def check(instruction: Run, path: str, _: Collection[str]) -> None:
+    """Refuse options; see `instructions.check`."""
+    for option in instruction.options:
+        raise InstructionProblem(path, instruction.range, f"RUN: --{option} is not yet supported")
 
 
 def _command(instruction: Run, scope: Scope, expander: Expander) -> tuple[tuple[str, ...], str | None]:
@@ -64,7 +72,10 @@ def _command(instruction: Run, scope: Scope, expander: Expander) -> tuple[tuple[
     if isinstance(command, ExecCommand):
         if not command.argv:
             raise scope.problem(instruction, "the list is empty")
-        return tuple(expander.expand_variables(word) for word in command.argv), None
+        argv = tuple(expander.expand_variables(word) for word in command.argv)
+        if not argv[0]:
+            raise scope.problem(instruction, "the program is empty")
+        return argv, None
     if command.lone_heredoc and command.script.startswith("#!"):
         return (SCRIPT_TARGET,), command.script
     return (*scope.config.shell, command.script), None
@@ -106,7 +117,7 @@ class Execute(NamedTuple):
                 return UpperChanged(overlay.upper, overlay.work) if overlay else AnythingChanged()
             if overlay is not None:
                 os.rename(overlay.upper, _failed(place))
-        raise RunFailed(_why(result, self.label), hint=_hint(result.status, argv, tools))
+        raise RunFailed(_why(result, self.label), hint=_hint(result, tools))
 
     def _overlay(self, place: ImagePlace, tools: Tools) -> Overlay | None:
         """Prepare an overlay, or the root file system itself where there can be none."""
@@ -149,19 +160,25 @@ def _failed(place: ImagePlace) -> str:
     return f"{place.side}/failed"
 
 
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
 def _why(result: RunResult, label: str) -> str:
     problem = f": {result.problem}" if result.problem else ""
     return f"build failed: RUN command exited with {result.status}{problem}\n  {label}"
 
 
-def _hint(status: int, argv: tuple[str, ...], tools: Tools) -> str | None:
-    program = shlex.quote(argv[0])
+def _hint(result: RunResult, tools: Tools) -> str | None:
+    status = result.status
+    if result.problem:  # It tells all, and no command has run whose status could mean something.
+        return None
     if status == 127:
-        return f"127 mostly means that a command was not found in the image (or the shell itself: {program})"
+        return "127 mostly means that a command was not found in the image"
     if status == 126:
         return "126 mostly means that a file is not executable, or made for another architecture"
-    if status > 128:
-        return f"the command was ended by signal {status - 128}"
+    if status - 128 in list(signal.Signals):
+        return f"{status} mostly means that signal {status - 128} ({signal.Signals(status - 128).name}) ended a command"
     if tools.forcer.mode == "none":
         return "if it failed for lack of privilege, try --force=seccomp"
     return None
