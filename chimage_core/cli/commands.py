@@ -119,8 +119,11 @@ def dependencies(session: Session) -> int:
     from chimage_core.ops.gestalt import dependency_problems
 
     problems = dependency_problems()
-    for problem in problems:
-        session.print(problem)
+    if session.json:
+        session.json.result({"problems": problems})
+    else:
+        for problem in problems:
+            session.print(problem)
     return EXIT_FAILED if problems else EXIT_OK
 
 
@@ -140,7 +143,9 @@ def gestalt(session: Session) -> int:
         raise UsageError(wrong, hint=f"use one of: {', '.join(selectors)}")
     fact = selectors[selector]()
     if isinstance(fact, str):
-        session.print(fact)
+        _print_fact(session, selector, fact)
+    elif session.json:
+        session.json.result({"components": {component.name: component.version for component in fact}})
     elif session.settings.verbosity > 0:
         for component in fact:
             session.print(f"{component.name}: {component.version or 'not found'}")
@@ -195,7 +200,7 @@ def reset(session: Session) -> int:
 
 def storage_path(session: Session) -> int:
     """`storage-path`, the older spelling of `gestalt storage-path`."""
-    session.print(session.settings.storage)
+    _print_fact(session, "storage-path", session.settings.storage)
     return EXIT_OK
 
 
@@ -222,6 +227,13 @@ def _reader(session: Session) -> contextlib.AbstractContextManager["Workspace"]:
     from chimage_core.workspace import open_reader
 
     return open_reader(session.settings, session.argv, emit=session.emit, cancel=session.cancel)
+
+
+def _print_fact(session: Session, name: str, value: str) -> None:
+    if session.json:
+        session.json.result({name.replace("-", "_"): value})
+    else:
+        session.print(value)
 
 
 def _result(session: Session, **fields: Any) -> None:

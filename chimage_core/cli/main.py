@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import errno
+import io
 import os
 import signal
 import sys
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from chimage_core.cli.jsonl import JsonLines
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TROUBLE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
+"""Errors that come from the machine, whatever we were doing: no bugs of ours, also where nobody wrapped them."""
 
 
 def main_ch_image() -> NoReturn:
@@ -29,6 +35,7 @@ def main_ch_image() -> NoReturn:
 def run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Carry out one command line and return its exit status (see `errors`)."""
     _open_standard_streams()
+    _print_anything()
     _use_own_files()
     try:
         status = _run(program, arguments, environment)
@@ -38,6 +45,8 @@ def run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) 
         # Whoever read our output has gone, as `head` does.
         _discard_output()
         return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:  # So early that nothing had begun.
+        return 128 + signal.SIGINT
     except OSError as error:
         if not _is_output_stuck():
             return _tell_bug(program)
@@ -69,6 +78,12 @@ def _run(program: str, arguments: Sequence[str], environment: Mapping[str, str])
         if show_trace:
             _print_trace()
         return _tell(error, printer, json)
+    except OSError as error:
+        if error.errno not in _TROUBLE or _is_output_stuck():
+            raise
+        if show_trace:
+            _print_trace()
+        return _tell(FileError("go on", str(error.filename or "the machine"), error), printer, json)
 
 
 def _json_lines() -> "JsonLines":
@@ -150,6 +165,15 @@ def _open_standard_streams() -> None:
     sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)
+
+
+def _print_anything() -> None:
+    """Let standard streams take every text: paths that are no UTF-8 as they are, and where a locale lacks a character,
+    something else instead of an error in the midst of the work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if is_utf8 else "replace")
 
 
 def _use_own_files() -> None:

@@ -8,7 +8,6 @@ nobody waits in a circle; taking the same lock twice in one process would wait f
 
 import contextlib
 import errno
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -23,7 +22,8 @@ _NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _WRITABLE_HINT = "the storage directory must be writable; choose another with --storage"
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.1
-"""Seconds between attempts. A blocking flock(2) could neither be cancelled nor time out."""
+"""Seconds between attempts. A blocking flock(2) could neither be cancelled nor time out; and an event that a signal
+handler sets can block for ever, if the signal comes while the waiting thread holds the lock inside the event."""
 
 
 class Locks:
@@ -120,21 +120,19 @@ class Locks:
 
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         pause = _FIRST_PAUSE
-        wake = threading.Event()
         announced = False
-        with self._cancel.on_cancel(wake.set):
-            while True:
-                left = pause if deadline is None else deadline - time.monotonic()
-                if left <= 0:
-                    raise _busy(what, lock)
-                if not announced:
-                    self._emit(LockAwaited(lock=what, holder=_described(lock)))
-                    announced = True
-                wake.wait(min(pause, left))
-                self._cancel.check()
-                if lock.acquire(holder, exclusive=exclusive):
-                    return
-                pause = min(2 * pause, _LONGEST_PAUSE)
+        while True:
+            left = pause if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise _busy(what, lock)
+            if not announced:
+                self._emit(LockAwaited(lock=what, holder=_described(lock)))
+                announced = True
+            time.sleep(min(pause, left))
+            self._cancel.check()
+            if lock.acquire(holder, exclusive=exclusive):
+                return
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _busy(what: str, lock: LockFile) -> StorageBusy:
