@@ -76,7 +76,8 @@ def prepare(job: Job, made: MountPoints) -> None:
         if job.overlay is not None:
             _copy_attributes(job.root, job.overlay.upper)
             for name in (_POINTS, _WORK):
-                os.mkdir(os.path.join(job.overlay.work, name), 0o755)
+                # They are there if the same was tried before, with a PID namespace.
+                os.makedirs(os.path.join(job.overlay.work, name), 0o755, exist_ok=True)
             beside = _open_directory(os.path.join(job.overlay.work, _POINTS), "overlay", "open")
         for path, is_directory in job.points:
             try:

@@ -117,12 +117,12 @@ class References:
         with file_errors("write build cache", self._path(name)):
             descriptor = self._open_new(temporary, parent)
             try:
-                os.write(descriptor, commit.hex().encode() + b"\n")
-                if self._sync:
-                    os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            try:
+                try:
+                    os.write(descriptor, commit.hex().encode() + b"\n")
+                    if self._sync:
+                        os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
                 yield temporary
             finally:
                 with contextlib.suppress(FileNotFoundError):
