@@ -248,27 +248,168 @@ runner.close()
     assert (done.stdout, done.stderr) == ("5\n5\n", "")
 
 
-def test_without_a_new_proc_it_goes_on_without_a_pid_namespace(rootfs: Path, tmp_path: Path) -> None:
-    """Container engines hide parts of /proc; the kernel then refuses a /proc that would show them."""
+@pytest.mark.parametrize("has_overlay", [False, True])
+def test_without_a_new_proc_it_goes_on_without_a_pid_namespace(rootfs: Path, tmp_path: Path, has_overlay: bool) -> None:
+    """Container engines hide parts of /proc; the kernel then refuses a /proc that would show them.
+
+    The second try finds what the first one left of its overlay.
+    """
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed (Debian package util-linux)")
+    for name in ("upper", "work"):
+        (tmp_path / name).mkdir()
     script = f"""
 import sys
 from chimage_core.cancel import CancelToken
 from chimage_core.runner.namespace import NamespaceRunner
-from chimage_core.runner.protocol import RunRequest
+from chimage_core.runner.protocol import Overlay, RunRequest
 runner = NamespaceRunner()
 found = runner.probe({str(tmp_path)!r})
+if {has_overlay} and not found.overlay:
+    sys.exit("no overlay")
+overlay = Overlay({str(tmp_path / "upper")!r}, {str(tmp_path / "work")!r}) if {has_overlay} else None
 print(found.namespaces, found.pid_namespace)
 request = RunRequest(rootfs={str(rootfs)!r}, argv=("sh", "-c", "echo $$ >/tmp/pid; test -e /proc/self/stat; exit 6"),
-                     env={{"PATH": "/bin"}})
+                     env={{"PATH": "/bin"}}, overlay=overlay)
 print(runner.run(request, CancelToken()).status)
 runner.close()
 """
-    hide = 'mount -t tmpfs none /proc/fs && exec "$@"'
-    python = [sys.executable, "-B", "-c", _WITH_HIDDEN_PROC, str(ROOT), *map(str, paths)]
-    done = subprocess.run(["unshare", "-Urm", "sh", "-ec", hide, "sh", *python], capture_output=True, text=True)
-    if "overlay" in done.stderr and "File exists" not in done.stderr:
-        pytest.skip(f"no overlay in nested namespaces here: {done.stderr}")
-    assert (done.stdout, done.stderr) == ("0\n", "")
-    assert (tmp_path / "upper" / "new").read_text() == "x\n"
+    hide = 'mount -t tmpfs none /proc/sys && exec "$@"'
+    command = ["unshare", "-Urm", "sh", "-c", hide, "sh", sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.stderr == "no overlay\n":
+        pytest.skip("no overlay in nested namespaces here")
+    assert (done.stdout, done.stderr) == ("True False\n6\n", "")
+    assert int(((tmp_path / "upper" if has_overlay else rootfs) / "tmp/pid").read_text()) > 2
+
+
+def test_refused_namespaces_are_an_error_with_advice(rootfs: Path) -> None:
+    """The sysctl is per user namespace, so a test can set it for itself."""
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not installed (Debian package util-linux)")
+    script = f"""
+from chimage_core.cancel import CancelToken
+from chimage_core.errors import RunnerError
+from chimage_core.runner.choose import choose
+from chimage_core.runner.namespace import NamespaceRunner
+from chimage_core.runner.protocol import RunRequest
+runner = NamespaceRunner()
+try:
+    runner.run(RunRequest(rootfs={str(rootfs)!r}, argv=("true",), env={{}}), CancelToken())
+except RunnerError as error:
+    print(error.message, "|", error.hint)
+runner.close()
+try:
+    choose("auto", "/", path="/nowhere")
+except RunnerError as error:
+    print(error.message, "|", error.hint)
+"""
+    forbid = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
+    command = ["unshare", "-Ur", "sh", "-c", forbid, "sh", sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stderr == ""
+    direct, chosen = done.stdout.splitlines()
+    assert "user namespace" in direct
+    assert "user.max_user_namespaces is 0" in direct
+    assert "neither ch-run nor bwrap" in chosen
+    assert "user.max_user_namespaces is 0" in chosen
+
+
+@pytest.mark.root
+def test_root_without_the_needed_capability_gets_advice(rootfs: Path) -> None:
+    """A user namespace that maps the real root needs CAP_SETFCAP since Linux 5.12."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed (Debian package util-linux)")
+    script = f"""
+from chimage_core.cancel import CancelToken
+from chimage_core.errors import RunnerError
+from chimage_core.runner.namespace import NamespaceRunner
+from chimage_core.runner.protocol import RunRequest
+runner = NamespaceRunner()
+try:
+    print(runner.run(RunRequest(rootfs={str(rootfs)!r}, argv=("true",), env={{"PATH": "/bin"}}), CancelToken()).status)
+except RunnerError as error:
+    print(error.message, "|", error.hint)
+runner.close()
+"""
+    command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stderr == ""
+    assert "CAP_SETFCAP" in done.stdout
+
+
+def test_an_interactive_shell_has_the_terminal_and_gives_it_back(rootfs: Path) -> None:
+    """After a shell with job control, we must be able to read from the terminal again."""
+    script = f"""
+import os, sys
+from chimage_core.cancel import CancelToken
+from chimage_core.runner.namespace import NamespaceRunner
+from chimage_core.runner.protocol import RunRequest
+runner = NamespaceRunner()
+environment = {{"PATH": "/bin", "PS1": "image> "}}
+request = RunRequest(rootfs={str(rootfs)!r}, argv=("sh", "-i"), env=environment, interactive=True)
+print("status", runner.run(request, CancelToken()).status, flush=True)
+runner.close()
+print("foreground", os.tcgetpgrp(0) == os.getpgrp(), "read", sys.stdin.readline(), flush=True)
+"""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-c", script])
+    said = b""
+
+    def expect(text: bytes) -> None:
+        nonlocal said
+        while text not in said:
+            said += os.read(terminal, 4096)
+
+    expect(b"image> ")
+    os.write(terminal, b"tty; sleep 0.01; (exit 7)\n")
+    expect(b"/dev/pts/")
+    os.write(terminal, b"exit 7\n")
+    expect(b"status 7")
+    os.write(terminal, b"mine\n")
+    expect(b"foreground True read mine")
+    os.close(terminal)
+    os.waitpid(pid, 0)
+
+
+def test_close_kills_what_still_runs(runner: NamespaceRunner, rootfs: Path) -> None:
+    """An application that ends must not wait for its builds' sleeping commands."""
+    marker = f"61.{os.getpid()}{time.monotonic_ns()}"
+    statuses: list[int] = []
+    thread = threading.Thread(target=lambda: statuses.append(run(runner, rootfs, f"sleep {marker}")[0]))
+    thread.start()
+    wait_until(lambda: processes_with(marker))
+    runner.close()
+    thread.join(10)
+    assert statuses == [128 + signal.SIGKILL]
+    assert processes_with(marker) == []
+
+
+def test_a_name_that_is_no_directory_is_an_error_that_names_it(runner: NamespaceRunner, rootfs: Path) -> None:
+    with pytest.raises(RunnerError, match="/etc/passwd: Not a directory"):
+        run(runner, rootfs / "etc/passwd", "true")
+
+
+def test_a_bind_below_another_that_lacks_the_target_is_an_error(
+    runner: NamespaceRunner, rootfs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a").mkdir()
+    binds = (Bind(str(tmp_path / "a"), "/opt"), Bind(str(tmp_path / "a"), "/opt/below"))
+    with pytest.raises(RunnerError, match="/opt/below: another mount hides this path"):
+        run(runner, rootfs, "true", binds=binds)
+    assert not (rootfs / "opt").exists()
+
+
+def test_a_bind_on_the_root_is_an_error(runner: NamespaceRunner, rootfs: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunnerError, match="root of the image"):
+        run(runner, rootfs, "true", binds=(Bind(str(tmp_path), "/etc/.."),))
+
+
+def test_an_overlay_that_cannot_be_mounted_is_an_error_that_names_it(
+    runner: NamespaceRunner, rootfs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "work").mkdir()
+    with pytest.raises(RunnerError, match=str(tmp_path / "upper")):
+        run(runner, rootfs, "true", overlay=Overlay(str(tmp_path / "upper"), str(tmp_path / "work")))
