@@ -5,14 +5,12 @@ It is a bundle, for `ops` alone: everything below is handed the parts it needs.
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from chimage_core.build.recovery import recover_interrupted, sweep
-from chimage_core.cache.protocol import Cache, CacheMode
 from chimage_core.cancel import CancelToken
 from chimage_core.events import Sink
-from chimage_core.image.platform import host_architecture
 from chimage_core.runner.supply import RunnerSupply
 from chimage_core.settings import Settings
 from chimage_core.storage import store
@@ -21,20 +19,44 @@ from chimage_core.storage.layout import Layout
 from chimage_core.storage.lock import Locks
 from chimage_core.storage.sessions import session
 
+if TYPE_CHECKING:
+    # Imported where it is used: listing images must not pay for it.
+    from chimage_core.cache.protocol import Cache
 
-class Workspace(NamedTuple):
+
+class Workspace:
     """An opened storage directory."""
 
-    layout: Layout
-    locks: Locks
-    images: Images
-    cache: Cache
-    architecture: str
-    """The host's, as registries call it, without variant."""
-    runners: RunnerSupply
-    """What executes RUN."""
-    emit: Sink
-    cancel: CancelToken
+    def __init__(
+        self,
+        layout: Layout,
+        locks: Locks,
+        *,
+        open_cache: "Callable[[Images], Cache]",
+        runner: str,
+        emit: Sink,
+        cancel: CancelToken,
+    ) -> None:
+        """`runner` says what executes RUN, in the words of `--runner`."""
+        self.layout = layout
+        self.locks = locks
+        self.images = Images(layout)
+        self.runners = RunnerSupply(runner, layout.sides, layout.probes)
+        self.emit = emit
+        self.cancel = cancel
+        self._open_cache = open_cache
+
+    @cached_property
+    def cache(self) -> "Cache":
+        """The build cache, opened when it is first asked for. Raises FileError, CacheError, CacheBroken."""
+        return self._open_cache(self.images)
+
+    @cached_property
+    def architecture(self) -> str:
+        """The host's, as registries call it, without variant. Raises UsageError."""
+        from chimage_core.image.platform import host_architecture
+
+        return host_architecture(os.uname().machine).partition("/")[0]
 
 
 @contextlib.contextmanager
@@ -51,6 +73,8 @@ def open_workspace(
 
     `argv` is our command line, for others who wait for us. Raises StorageError, FileError, Cancelled.
     """
+    from chimage_core.build.recovery import recover_interrupted, sweep
+
     layout = Layout(settings.storage)
     locks = Locks(layout, argv, emit=emit, cancel=cancel, timeout=settings.lock_timeout, enabled=settings.lock)
     store.prepare(layout, locks, emit=emit, old=Layout(settings.old_storage) if settings.old_storage else None)
@@ -85,31 +109,19 @@ def open_reader(settings: Settings, argv: Sequence[str], *, emit: Sink, cancel: 
 def _assembled(
     settings: Settings, layout: Layout, locks: Locks, runner: str, emit: Sink, cancel: CancelToken
 ) -> Workspace:
-    images = Images(layout)
-    return Workspace(
-        layout=layout,
-        locks=locks,
-        images=images,
-        cache=_cache(settings, layout, images, emit, cancel),
-        architecture=host_architecture(os.uname().machine).partition("/")[0],
-        runners=RunnerSupply(runner, layout.sides, layout.probes),
-        emit=emit,
-        cancel=cancel,
-    )
-
-
-def _cache(settings: Settings, layout: Layout, images: Images, emit: Sink, cancel: CancelToken) -> Cache:
-    if settings.cache == "disabled":
+    def open_cache(images: Images) -> "Cache":
+        if settings.cache != "disabled":
+            return _git_cache(settings, layout, emit, cancel)
         from chimage_core.cache.nocache import NoCache
 
         return NoCache(images.published, images.names, cancel=cancel, xattrs=settings.xattrs)
-    mode = CacheMode(settings.cache or "enabled")
-    return _git_cache(settings, layout, emit, cancel, mode)
+
+    return Workspace(layout, locks, open_cache=open_cache, runner=runner, emit=emit, cancel=cancel)
 
 
-def _git_cache(
-    settings: Settings, layout: Layout, emit: Sink, cancel: CancelToken, mode: CacheMode = CacheMode.ENABLED
-) -> Cache:
+def _git_cache(settings: Settings, layout: Layout, emit: Sink, cancel: CancelToken) -> "Cache":
     from chimage_core.cache.git.cache import GitCache
+    from chimage_core.cache.protocol import CacheMode
 
+    mode = CacheMode.REBUILD if settings.cache == "rebuild" else CacheMode.ENABLED
     return GitCache(layout.git, mode=mode, emit=emit, cancel=cancel, xattrs=settings.xattrs)

@@ -1,21 +1,25 @@
 """Results as text on stdout: image lists, the summary and the tree of the build cache."""
 
-import datetime
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from chimage_core.cache.protocol import CacheGraph, CacheSummary, GraphNode
 from chimage_core.image.reference import Reference
-from chimage_core.ops.list import ListedImage
 from chimage_core.text import printable, size
 
+if TYPE_CHECKING:
+    from chimage_core.cache.protocol import CacheGraph, CacheSummary, GraphNode
+    from chimage_core.ops.list import ListedImage
 
-def image_line(image: ListedImage) -> str:
+
+def image_line(image: "ListedImage") -> str:
     """Return `debian:12 (amd64)`."""
     return f"{image.reference} ({printable(image.architecture or 'unknown')})"
 
 
-def long_image_lines(images: Sequence[ListedImage]) -> Iterator[str]:
+def long_image_lines(images: "Sequence[ListedImage]") -> Iterator[str]:
     """Yield name, architecture and time of the last change (local time), in columns."""
+    import datetime
+
     names = [image_line(image) for image in images]
     width = max(map(len, names), default=0)
     for name, image in zip(names, images, strict=True):
@@ -23,7 +27,7 @@ def long_image_lines(images: Sequence[ListedImage]) -> Iterator[str]:
         yield f"{name:<{width}} | {changed:%a %b %d %H:%M:%S %Y}"
 
 
-def summary_lines(summary: CacheSummary) -> Iterator[str]:
+def summary_lines(summary: "CacheSummary") -> Iterator[str]:
     """Yield the facts about the build cache, numbers in a column."""
     amount, _, unit = size(summary.disk_bytes).partition(" ")
     rows = [
@@ -39,7 +43,7 @@ def summary_lines(summary: CacheSummary) -> Iterator[str]:
         yield f"{label:<15} {number:>{width}} {unit}".rstrip()
 
 
-def tree_lines(graph: CacheGraph, *, verbose: bool) -> Iterator[str]:
+def tree_lines(graph: "CacheGraph", *, verbose: bool) -> Iterator[str]:
     """Yield the build cache as a tree, newest first, in the manner of `git log --graph`.
 
     A snapshot has one parent at most. The children of a fork are drawn one below the other, each but the first in a
@@ -58,7 +62,7 @@ def tree_lines(graph: CacheGraph, *, verbose: bool) -> Iterator[str]:
         yield from _subtree(root, children, verbose)
 
 
-def _subtree(root: GraphNode, children: dict[str, list[GraphNode]], verbose: bool) -> Iterator[str]:
+def _subtree(root: "GraphNode", children: "dict[str, list[GraphNode]]", verbose: bool) -> Iterator[str]:
     # Depth first and without recursion: a chain of instructions may be longer than Python's stack.
     pending: list[tuple[GraphNode, str, int]] = [(root, "", 0)]
     while pending:
@@ -73,10 +77,12 @@ def _subtree(root: GraphNode, children: dict[str, list[GraphNode]], verbose: boo
             yield from _node_lines(node, prefix, bool(node.parents), verbose)
 
 
-def _node_lines(node: GraphNode, prefix: str, has_parent: bool, verbose: bool) -> Iterator[str]:
+def _node_lines(node: "GraphNode", prefix: str, has_parent: bool, verbose: bool) -> Iterator[str]:
     names = f"({', '.join(map(_short_name, node.images))}) " if node.images else ""
     yield f"{prefix}*  {printable(names + node.text)}"
     if verbose:
+        import datetime
+
         when = datetime.datetime.fromtimestamp(node.time)
         yield f"{prefix}{'|' if has_parent else ' '}  {node.state.hex[:12]}  {when:%Y-%m-%d %H:%M:%S}"
 

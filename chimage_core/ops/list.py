@@ -38,16 +38,16 @@ def find_image(workspace: Workspace, reference: Reference) -> ListedImage | None
 
 def _references(workspace: Workspace) -> list[Reference]:
     """Return all images: those in place, and those whose directory a build has at work just now."""
-    images, cache = workspace.images, workspace.cache
-    at_work = {Reference.from_file_name(name) for name in images.interrupted() if cache.head(name) is not None}
-    references = images.references()
+    interrupted, references = workspace.images.interrupted(), workspace.images.references()
+    at_work = {Reference.from_file_name(name) for name in interrupted if workspace.cache.head(name) is not None}
     return sorted({*references, *at_work}, key=lambda each: each.file_name) if at_work else list(references)
 
 
 def _listed(workspace: Workspace, reference: Reference, with_state: bool) -> ListedImage | None:
     """Return None for an image that has just gone."""
     name = reference.file_name
-    for place in (workspace.images.published(name), workspace.images.workplace(name)):
+    for find in (workspace.images.published, workspace.images.workplace):
+        place = find(name)
         try:
             modified = os.lstat(place.root).st_ctime_ns
         except OSError:

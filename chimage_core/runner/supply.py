@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from chimage_core.errors import FileError
 from chimage_core.fs.atomic import write_file
-from chimage_core.runner.protocol import Runner
 
 if TYPE_CHECKING:
     # Imported where they are used: most builds hit, and run nothing.
     from chimage_core.runner.probe import Abilities
+    from chimage_core.runner.protocol import Runner
 
 _LONGEST_MEMORY = 1 << 20
 
@@ -29,7 +29,7 @@ class RunnerSupply:
         self._runner: Runner | None = None
         self._can_overlay: bool | None = None
 
-    def runner(self) -> Runner:
+    def runner(self) -> "Runner":
         """Return the runner. Raises RunnerError, DependencyMissing, UsageError."""
         if self._runner is None:
             from chimage_core.runner.choose import choose

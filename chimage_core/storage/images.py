@@ -153,13 +153,16 @@ class Images:
 
 def _references(directory: str) -> tuple[Reference, ...]:
     """Return the references that directories in `directory` are called after, sorted; ignore everything else."""
+    try:
+        with os.scandir(directory) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return ()
     found = []
-    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
-        for entry in entries:
-            with contextlib.suppress(InvalidReference):
-                if entry.is_dir(follow_symlinks=False):
-                    found.append(Reference.from_file_name(entry.name))
-    return tuple(sorted(found, key=lambda reference: reference.file_name))
+    for name in names:
+        with contextlib.suppress(InvalidReference):
+            found.append(Reference.from_file_name(name))
+    return tuple(found)
 
 
 def _entries(directory: str) -> list[str]:
