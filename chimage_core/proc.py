@@ -1,7 +1,7 @@
 """Run a program of the host: clean environment, captured output, cancellation.
 
-The caller's environment may hold variables that change what a program does to us (`GIT_DIR` once deleted a base image
-in another tool), so a child gets only PATH, HOME, locale, temporary directory and what the caller of `run` adds.
+Our own environment may hold variables that change what a program does to us (`GIT_DIR` once deleted a base image in
+another tool), so a child gets nothing of it but what the caller of `run` names.
 """
 
 import shutil

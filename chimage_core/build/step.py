@@ -20,7 +20,7 @@ class Tools(NamedTuple):
     can_overlay: Callable[[], bool]
     forcer: Forcer
     binds: tuple[Bind, ...]
-    """Of `--bind`, and what root emulation needs."""
+    """Of `--bind`; what root emulation needs comes in addition."""
     opening: Callable[[ImagePlace], None]
     """To be called before anything in a root file system is changed in place."""
     cancel: CancelToken

@@ -29,8 +29,6 @@ class PlaceState(enum.Enum):
     """It held the commit, and has been changed since, or is being changed."""
     MERGING = "merging"
     """As dirty: an overlay's changes are being merged into it."""
-    PLAIN = "plain"
-    """A complete image that no commit holds: made without the build cache."""
 
 
 class Stamp(NamedTuple):

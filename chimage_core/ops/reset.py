@@ -17,6 +17,8 @@ def reset(settings: Settings, argv: Sequence[str], *, emit: Sink, cancel: Cancel
     if not os.path.lexists(layout.root):
         emit(Notice(level="info", text=f"nothing to delete, no storage directory: {layout.root}"))
         return
+    if settings.old_storage is not None:  # It is the default directory.
+        store.refuse_strangers(layout)
     store.check_ours(layout)  # Before the lock: where it is not ours, not even a lock file may be left.
     locks = Locks(layout, argv, emit=emit, cancel=cancel, timeout=settings.lock_timeout, enabled=settings.lock)
     with locks.storage(exclusive=True):

@@ -2,7 +2,7 @@
 
 Each command that changes something has a file in `sessions`, locked as long as it lives and removed when it ends well.
 A file that nobody locks was left by a process that was killed: time to sweep. Where the file system has no flock(2),
-no file is made, and nothing is swept by itself.
+no file ever counts as left, and nothing is swept by itself.
 """
 
 import contextlib

@@ -66,7 +66,7 @@ def prepare(
     upgrade.
     """
     if old is not None:
-        _refuse_strangers(layout)
+        refuse_strangers(layout)
         _move(old, layout, locks, emit)
     version = _read_version(layout)
     if version is None:
@@ -129,7 +129,7 @@ def _refuse_others(layout: Layout) -> None:
         raise StorageInvalid(f"not a storage directory, and not empty: {layout.root} (has {strange[0]})", hint=_CHOOSE)
 
 
-def _refuse_strangers(layout: Layout) -> None:
+def refuse_strangers(layout: Layout) -> None:
     """Raise StorageInvalid if the default directory is somebody else's.
 
     Its name can be guessed and its parent is writable for all: who made it first could make us delete our own files.

@@ -16,6 +16,8 @@ import pytest
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import FileError, StorageBusy, StorageInvalid, StorageVersion
 from chimage_core.events import Notice, Warned
+from chimage_core.ops.reset import reset as reset_storage
+from chimage_core.settings import Settings
 from chimage_core.storage.images import Images
 from chimage_core.storage.layout import Layout
 from chimage_core.storage.lock import Locks
@@ -408,3 +410,13 @@ def test_default_directory_of_another_user_is_refused(new_layout: Layout, locks:
     with pytest.raises(StorageInvalid, match="12345"):
         prepare(new_layout, locks, emit=events, old=none)
     prepare(new_layout, locks, emit=events)
+
+
+@pytest.mark.root
+def test_default_directory_of_another_user_is_not_reset(layout: Layout, events: Recorder) -> None:
+    settings = Settings.resolve({"storage": layout.root}, {})._replace(old_storage="/nonexistent")
+    os.chown(layout.root, 12345, 12345)
+    before = content(layout.root)
+    with pytest.raises(StorageInvalid, match="12345"):
+        reset_storage(settings, ["chimage", "reset"], emit=events, cancel=CancelToken())
+    assert content(layout.root) == before
