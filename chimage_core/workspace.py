@@ -54,7 +54,7 @@ class Workspace:
     @cached_property
     def architecture(self) -> str:
         """The host's, as registries call it, without variant. Raises UsageError."""
-        from chimage_core.image.platform import host_architecture
+        from chimage_core.image.architecture import host_architecture
 
         return host_architecture(os.uname().machine).partition("/")[0]
 

@@ -4,7 +4,9 @@ Nothing here is expanded: words, values and arguments are as written, quotes and
 variable means is known only when the instruction is carried out (`substitute`). Two exceptions, both of the language
 itself: option values have lost their quotes and escapes, and JSON lists are decoded.
 
-Classes that add no field to their base are not decorated: that costs a third of a millisecond each, at every start.
+Defining these classes is what costs most at every start, so: those that add no field to their base are not decorated;
+nobody compares instructions, so they have no `==` of their own; and all are represented by what they have in common,
+since `text` says it all.
 """
 
 import re
@@ -73,7 +75,7 @@ class ExecCommand(NamedTuple):
 Command = ShellCommand | ExecCommand
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Instruction:
     """Base class: what all instructions have."""
 
@@ -99,14 +101,14 @@ class Instruction:
         return value.lower() == "true" if isinstance(value, str) else None if value is None else True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _WithCommand(Instruction):
     """What RUN, CMD and ENTRYPOINT share."""
 
     command: Command
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _Value(Instruction):
     """What instructions with one value share."""
 
@@ -114,7 +116,7 @@ class _Value(Instruction):
     """The rest of the line, blanks included."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class From(Instruction):
     """Start a stage."""
 
@@ -163,7 +165,7 @@ class Run(_WithCommand):
         return self._options("device")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _Transfer(Instruction):
     """What COPY and ADD share."""
 
@@ -234,7 +236,7 @@ class Add(_Transfer):
         return self._flag("unpack")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Rsync(Instruction):
     """Copy with rsync(1); also spelled NSYNC. A Charliecloud extension."""
 
@@ -248,7 +250,7 @@ class Rsync(Instruction):
     dest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _Pairs(Instruction):
     """What ENV and LABEL share."""
 
@@ -272,7 +274,7 @@ class Label(_Pairs):
     name: ClassVar[str] = "LABEL"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Arg(Instruction):
     """Declare build arguments."""
 
@@ -289,7 +291,7 @@ class Workdir(_Value):
     name: ClassVar[str] = "WORKDIR"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Shell(Instruction):
     """Set the shell of later shell-form commands."""
 
@@ -319,7 +321,7 @@ class User(_Value):
     name: ClassVar[str] = "USER"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Expose(Instruction):
     """Name ports."""
 
@@ -328,7 +330,7 @@ class Expose(Instruction):
     """At least one; the value of a variable may hold several."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Volume(Instruction):
     """Name mount points."""
 
@@ -344,7 +346,7 @@ class StopSignal(_Value):
     name: ClassVar[str] = "STOPSIGNAL"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class HealthCheck(Instruction):
     """Say how to see whether a container is well. Never acted on, so any argument is taken."""
 
@@ -365,7 +367,7 @@ class Maintainer(_Value):
     name: ClassVar[str] = "MAINTAINER"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class OnBuild(Instruction):
     """Store an instruction for builds FROM this image."""
 

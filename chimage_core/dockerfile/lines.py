@@ -18,12 +18,13 @@ from chimage_core.dockerfile.errors import Fault
 BLANK = r"[ \t\r\v\f]"
 _BLANKS = " \t\r\v\f"
 
-_DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(\S.*)", re.DOTALL)
+# Patterns that few files need are compiled when they are used.
+_DIRECTIVE = r"(?s)#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(\S.*)"
 _DIRECTIVES = ("syntax", "escape", "check")
 
-_HAS_HEREDOCS = re.compile(rf"(?:ONBUILD{BLANK}+)?(?:RUN|COPY|ADD)(?:{BLANK}|$)", re.IGNORECASE)
+_HAS_HEREDOCS = rf"(?i)(?:ONBUILD{BLANK}+)?(?:RUN|COPY|ADD)(?:{BLANK}|$)"
 
-_OPENER = re.compile(r"(\d*)<<(-?)")
+_OPENER = r"(\d*)<<(-?)"
 _SHELL_END = "|&;()<>"
 """Characters that end a word in a shell, and so the name in `cat <<EOF|sh`."""
 
@@ -127,7 +128,8 @@ class _Reader:
     def _directives(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for line in self._physical:
-            match = _DIRECTIVE.fullmatch(line.strip())
+            directive = line.strip()
+            match = re.fullmatch(_DIRECTIVE, directive) if directive.startswith("#") else None
             if match is None or match[1].lower() not in _DIRECTIVES:
                 break
             self._next += 1
@@ -180,7 +182,7 @@ class _Reader:
         return line, False
 
     def _with_heredocs(self, line: LogicalLine) -> LogicalLine:
-        if "<<" not in line.text or not _HAS_HEREDOCS.match(line.text):
+        if "<<" not in line.text or not re.match(_HAS_HEREDOCS, line.text):
             return line
         openers: list[Opener] = []
         for start, end, descriptor, heredoc in _openers(line.text, self._escape):
@@ -219,11 +221,12 @@ def _is_noise(line: str) -> bool:
 def _openers(text: str, escape: str) -> Iterator[tuple[int, int, str, Heredoc]]:
     """Yield offsets, descriptor and (without its body) here-document of every word `[N]<<[-]NAME`."""
     words = _shell_words(text, escape)
+    pattern = re.compile(_OPENER)
     position = 0
     while position < len(words):
         start, end = words[position]
         position += 1
-        match = _OPENER.match(text, start, end)
+        match = pattern.match(text, start, end)
         # `((1 << 2))` is arithmetic.
         if match is None or text.count("((", 0, start) > text.count("))", 0, start):
             continue

@@ -9,10 +9,9 @@ The grammar is that of https://github.com/distribution/reference, and more lenie
 run of `.`, `_` and `-` after their first character, and start with `_`; host names may hold `_`.
 """
 
-import fnmatch
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.errors import InvalidReference
 
@@ -29,12 +28,13 @@ MAX_FILE_NAME = 240
 
 _HUB_ALIASES = frozenset({"docker.io", "index.docker.io", HUB_HOST})
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
-_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]")
+_HOST = rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]"
+"""Compiled when it is used, as are those for globs."""
 _COMPONENT = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_WILDCARD = re.compile(r"[*?\[]")
-_STRANGE_IN_GLOB = re.compile(r"[^A-Za-z0-9_./:@*?\[\]!^-]")
-_STAGE = re.compile(r"_stage[0-9]+$")
+_WILDCARD = r"[*?\[]"
+_STRANGE_IN_GLOB = r"[^A-Za-z0-9_./:@*?\[\]!^-]"
+_STAGE = r"_stage[0-9]+$"
 _TO_FILE_NAME = str.maketrans("/:", "%+")
 _FROM_FILE_NAME = str.maketrans("%+", "/:")
 
@@ -147,8 +147,7 @@ class Reference:
         return f"{self.host}/" if self.port is None else f"{self.host}:{self.port}/"
 
 
-@dataclass(frozen=True, slots=True)
-class ReferenceGlob:
+class ReferenceGlob(NamedTuple):
     """A reference with wildcards `*`, `?`, `[…]` and `[!…]`, which stand for any characters, `/` and `:` too.
 
     A glob only chooses among references that are there; it never becomes a path. Made by `parse`.
@@ -161,11 +160,11 @@ class ReferenceGlob:
     def parse(cls, text: str) -> "ReferenceGlob":
         """Read a glob, or a plain reference. Raises InvalidReference for what could match no reference."""
         pattern = text.translate(_FROM_FILE_NAME)
-        wildcard = _WILDCARD.search(pattern)
+        wildcard = re.search(_WILDCARD, pattern)
         if wildcard is None:
             return cls(str(Reference.parse(text)))
         _refuse_paths(text)
-        strange = _STRANGE_IN_GLOB.search(pattern)
+        strange = re.search(_STRANGE_IN_GLOB, pattern)
         if strange:
             raise InvalidReference(text, strange.start(), f"{strange.group()!r} is not allowed here")
         unclosed = re.search(r"\[(?![!^]?\]?+[^\]]*\])", pattern)
@@ -178,13 +177,15 @@ class ReferenceGlob:
 
     def matches(self, reference: Reference) -> bool:
         """Tell whether this is the reference, however its tag `latest` is spelled, or the wildcards fit it."""
+        import fnmatch
+
         match = re.compile(fnmatch.translate(self.pattern)).match
         return any(match(spelling) for spelling in _spellings(reference))
 
     def matches_stage(self, reference: Reference) -> bool:
         """Tell whether the reference is a build stage (`…_stageN`) of an image that matches."""
         for spelling in _spellings(reference):
-            base = _STAGE.sub("", spelling, count=1)
+            base = re.sub(_STAGE, "", spelling, count=1)
             if base != spelling and self.matches(Reference.parse(base)):
                 return True
         return False
@@ -234,8 +235,9 @@ def _host_and_port(text: str, end: int) -> tuple[str, int | None]:
     """Read what stands before the first slash."""
     colon = text.find("]:", 0, end) + 1 if text.startswith("[") else text.find(":", 0, end)
     host_end = colon if colon > 0 else end
-    if not _HOST.fullmatch(text, 0, host_end):
-        match = _HOST.match(text, 0, host_end)
+    pattern = re.compile(_HOST)
+    if not pattern.fullmatch(text, 0, host_end):
+        match = pattern.match(text, 0, host_end)
         raise InvalidReference(text, match.end() if match else 0, "not a host name")
     if host_end == end:
         return text[:end], None

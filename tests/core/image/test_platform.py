@@ -5,7 +5,8 @@ import os
 import pytest
 
 from chimage_core.errors import UsageError
-from chimage_core.image.platform import Platform, best_available, host_architecture
+from chimage_core.image.architecture import best_available, host_architecture
+from chimage_core.image.platform import Platform
 
 
 @pytest.mark.parametrize(
