@@ -23,7 +23,6 @@ from chimage_core.fs.paths import resolve_in_root
 from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs.changes import AnythingChanged, Changes, UpperChanged
 from chimage_core.rootfs.directories import make_directories
-from chimage_core.rootfs.overlay import discard, prepare
 from chimage_core.rootfs.place import ImagePlace
 from chimage_core.runner.protocol import Bind, Overlay, RunRequest, RunResult
 
@@ -93,6 +92,8 @@ class Execute(NamedTuple):
 
     def apply(self, place: ImagePlace, tools: Tools) -> Changes:
         """Return the overlay with the changes, or that anything may have changed. Raises RunFailed."""
+        from chimage_core.rootfs.overlay import discard
+
         remove_tree(_failed(place))
         overlay = self._overlay(place, tools)
         forcer = tools.forcer
@@ -122,6 +123,8 @@ class Execute(NamedTuple):
     def _overlay(self, place: ImagePlace, tools: Tools) -> Overlay | None:
         """Prepare an overlay, or the root file system itself where there can be none."""
         if _may_be_directory(place.root, self.workdir) and tools.can_overlay():
+            from chimage_core.rootfs.overlay import prepare
+
             prepare(place.root, _upper(place), _work(place))
             return Overlay(_upper(place), _work(place))
         tools.opening(place)
