@@ -19,7 +19,9 @@ Target = int | str | bytes
 """An open descriptor, or a path whose last component is not followed."""
 
 CAPABILITY = "security.capability"
-_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
+DEFAULT_ACL = "system.posix_acl_default"
+"""What a directory gives to all that is made in it."""
+_ACLS = ("system.posix_acl_access", DEFAULT_ACL)
 _PRIVATE = "user.overlay."
 _UNSUPPORTED = (errno.ENOTSUP, errno.ENOSYS)
 # What a file system answers when it has attributes, but not this one here: not permitted, too long, no room, no such

@@ -52,7 +52,7 @@ def merge(upper: str, work: str, root: str) -> Touched:
     """
     trash = os.path.join(os.path.dirname(work), "trash")
     with file_errors("merge changes into image", root):
-        touched = _Merge(os.fsencode(trash)).directory(os.fsencode(upper), os.fsencode(root))
+        touched = _Merge(os.fsencode(trash)).run(os.fsencode(upper), os.fsencode(root))
     discard(upper, work)
     remove_tree(trash)
     return touched
@@ -64,43 +64,48 @@ class _Merge:
     def __init__(self, trash: bytes) -> None:
         self._trash = trash
 
-    def directory(self, upper: bytes, target: bytes) -> Touched:
+    def run(self, upper: bytes, root: bytes) -> Touched:
         """Merge a directory into one that was there; return the names that were touched."""
-        status = os.lstat(upper)
-        _allow(upper, status)
-        _allow(target, os.lstat(target))
         touched: Touched = {}
-        with os.scandir(upper) as listing:
-            entries = list(listing)
-        for entry in entries:
-            touched[entry.name] = self._entry(entry, target + b"/" + entry.name)
+        pending = [(upper, root, touched)]
+        united = []
+        while pending:
+            source, target, names = pending.pop()
+            status = os.lstat(source)
+            _allow(source, status)
+            _allow(target, os.lstat(target))
+            united.append((source, status, target))
+            for entry in _listed(source):
+                place = target + b"/" + entry.name
+                if self._move(entry, place):
+                    names[entry.name] = None
+                else:
+                    below = names[entry.name] = {}
+                    pending.append((entry.path, place, below))
         # After the entries: moving them has changed the times, and permissions may not suffice for it.
-        attributes = xattr.read(upper)
-        if attributes or xattr.read(target):
-            xattr.write(target, attributes, exact=True)
-        os.chmod(target, stat.S_IMODE(status.st_mode))
-        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+        for source, status, target in reversed(united):
+            _finish(source, status, target)
         return touched
 
-    def _entry(self, entry: "os.DirEntry[bytes]", target: bytes) -> Touched | None:
+    def _move(self, entry: "os.DirEntry[bytes]", target: bytes) -> bool:
+        """Put an entry into its place; return False for a directory that has to be united with the one there."""
         status = entry.stat(follow_symlinks=False)
         below = _status(target)
         was_directory = below is not None and stat.S_ISDIR(below.st_mode)
         if _is_whiteout(status):
             self._clear(target, was_directory)
-            return None
-        if not stat.S_ISDIR(status.st_mode):
+        elif not stat.S_ISDIR(status.st_mode):
             if was_directory:
                 self._clear(target, was_directory)
             _strip_file(entry.path, status)
             os.rename(entry.path, target)
-            return None
-        if was_directory and not _is_opaque(entry.path):
-            return self.directory(entry.path, target)
-        if below is not None:
-            self._clear(target, was_directory)
-        self._move_new(entry.path, status, target)
-        return None
+        elif was_directory and not _is_opaque(entry.path):
+            return False
+        else:
+            if below is not None:
+                self._clear(target, was_directory)
+            self._move_new(entry.path, status, target)
+        return True
 
     def _move_new(self, path: bytes, status: os.stat_result, target: bytes) -> None:
         """Move a directory that replaces what was there, with all below it."""
@@ -149,27 +154,45 @@ def _allow(path: bytes, status: os.stat_result) -> None:
         os.chmod(path, mode | 0o700)
 
 
-def _strip_directory(path: bytes, status: os.stat_result) -> None:
-    """Remove the overlay's marks from a new directory and all below it; times and modes stay."""
-    _allow(path, status)
-    changed = False
+def _listed(path: bytes) -> "list[os.DirEntry[bytes]]":
     with os.scandir(path) as listing:
-        entries = list(listing)
-    for entry in entries:
-        entry_status = entry.stat(follow_symlinks=False)
-        if stat.S_ISDIR(entry_status.st_mode):
-            _strip_directory(entry.path, entry_status)
-        elif _is_whiteout(entry_status):
-            os.unlink(entry.path)
-            changed = True
-        else:
-            _strip_file(entry.path, entry_status)
-    _strip(path)
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o700 != 0o700:
-        os.chmod(path, mode)
-    if changed:
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return list(listing)
+
+
+def _finish(source: bytes, status: os.stat_result, target: bytes) -> None:
+    """Give a directory the metadata of the one that was merged into it."""
+    attributes = xattr.read(source)
+    if attributes or xattr.read(target):
+        xattr.write(target, attributes, exact=True)
+    os.chmod(target, stat.S_IMODE(status.st_mode))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _strip_directory(top: bytes, status: os.stat_result) -> None:
+    """Remove the overlay's marks from a new directory and all below it; times and modes stay."""
+    pending = [(top, status)]
+    visited = []
+    while pending:
+        path, status = pending.pop()
+        _allow(path, status)
+        is_changed = False
+        for entry in _listed(path):
+            entry_status = entry.stat(follow_symlinks=False)
+            if stat.S_ISDIR(entry_status.st_mode):
+                pending.append((entry.path, entry_status))
+            elif _is_whiteout(entry_status):
+                os.unlink(entry.path)
+                is_changed = True
+            else:
+                _strip_file(entry.path, entry_status)
+        visited.append((path, status, is_changed))
+    for path, status, is_changed in reversed(visited):
+        _strip(path)
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & 0o700 != 0o700:
+            os.chmod(path, mode)
+        if is_changed:
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _strip_file(path: bytes, status: os.stat_result) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from chimage_core.cache.git import metadata, statcache
 from chimage_core.cache.git.materialize import Materializer, finish_directory, make_entry_at, make_link
 from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, Record, numbers_of, pack_numbers
-from chimage_core.cache.git.trees import Directory, ObjectReader, join, load_directory, walk
+from chimage_core.cache.git.trees import Directory, ObjectReader, beneath, join, load_directory, walk
 from chimage_core.errors import file_errors
 from chimage_core.fs import xattr
 from chimage_core.fs.remove import remove_tree
@@ -69,7 +69,7 @@ def apply(delta: Delta, root: str, records: dict[bytes, Record], maker: Material
     with file_errors("write image", root):
         for visit in delta.visits:
             maker.cancel.check()
-            _make_writable(top + visit.path)
+            _open_up(top + visit.path, maker.xattrs)
         _remove(delta, top, records)
         first = _link_anchors(delta, top, maker)
         for visit in delta.visits:
@@ -112,11 +112,14 @@ def _only_metadata_differs(name: bytes, old: Directory, new: Directory) -> bool:
     )
 
 
-def _make_writable(full: bytes) -> None:
-    """Give us all permissions on a directory; it gets its own ones at the end."""
+def _open_up(full: bytes, xattrs: bool) -> None:
+    """Give us all permissions on a directory, and what is made in it none; it gets its own metadata at the end."""
     mode = stat.S_IMODE(os.lstat(full).st_mode)
     if mode & 0o700 != 0o700:
         os.chmod(full, mode | 0o700)
+    if xattrs:
+        with contextlib.suppress(OSError):  # Mostly there is none.
+            os.removexattr(full, xattr.DEFAULT_ACL)
 
 
 def _remove(delta: Delta, top: bytes, records: dict[bytes, Record]) -> None:
@@ -133,31 +136,24 @@ def _remove(delta: Delta, top: bytes, records: dict[bytes, Record]) -> None:
                     os.unlink(top + child)
         records[visit.path] = statcache.make_record(b"", listing)
     if gone:
-        for path in [path for path in records if any(_is_below(path, directory) for directory in gone)]:
+        for path in beneath(records, gone):
             del records[path]
-
-
-def _is_below(path: bytes, directory: bytes) -> bool:
-    return path == directory or path.startswith(directory + b"/")
 
 
 def _link_anchors(delta: Delta, top: bytes, maker: Materializer) -> dict[int, bytes]:
     """Return, by hard link group of the target tree, a member that is there already and stays."""
     made = {join(visit.path, name) for visit in delta.visits for name, _, _ in visit.made}
     has_links = any(b" hl=" in line for visit in delta.visits for _, line, _ in visit.made)
-    folders = [join(visit.path, name) for visit in delta.visits for name, _ in visit.folders]
+    folders = {join(visit.path, name) for visit in delta.visits for name, _ in visit.folders}
     if not has_links and not folders:
         return {}
     anchors: dict[int, bytes] = {}
-
-    def visit_directory(path: bytes, directory: Directory) -> None:
+    for path, directory in walk(maker.store, delta.target, folders):
         for name, line in directory.lines.items():
             number = metadata.link_number(line)
             full = join(path, name)
-            if number is not None and full not in made and not any(_is_below(full, folder) for folder in folders):
+            if number is not None and full not in made:
                 anchors.setdefault(number, top + full)
-
-    walk(maker.store, delta.target, visit_directory)
     return anchors
 
 

@@ -19,7 +19,7 @@ from chimage_core.cache.git import metadata, statcache
 from chimage_core.cache.git.contents import Content, content_of, read_content
 from chimage_core.cache.git.objects import BLOB
 from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, ENTRY, Record, numbers_of, own_numbers, pack_numbers
-from chimage_core.cache.git.trees import ObjectSink, Trees, join
+from chimage_core.cache.git.trees import ObjectSink, Trees, beneath, join
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import file_errors
 from chimage_core.fs import xattr
@@ -28,6 +28,10 @@ from chimage_core.rootfs.touched import Touched
 _NAME = attrgetter("name")
 _DIRECTORY = pack_numbers(DIRECTORY_NUMBERS)
 _LETTERS = {stat.S_IFREG: b"f", stat.S_IFLNK: b"l", stat.S_IFIFO: b"p"}
+
+
+Visit = tuple[bytes, os.stat_result, Touched]
+"""A directory that was there before: its path, its status, and what was touched in it."""
 
 
 @dataclass(slots=True)
@@ -127,10 +131,7 @@ class Scanner:
 
     def vanished(self) -> list[bytes]:
         """Return the paths of directories that have a record but are gone."""
-        if not self._gone:
-            return []
-        below = tuple(path + b"/" for path in self._gone)
-        return [path for path in self._old if path in self._gone or path.startswith(below)]
+        return beneath(self._old, self._gone) if self._gone else []
 
     def full_path(self, directory: bytes, found: Found) -> bytes:
         """Return where an entry is."""
@@ -222,36 +223,49 @@ class Scanner:
         self._gone.update([join(path, name) for name, was in before.items() if was == _DIRECTORY])
 
     def _visit(self, path: bytes, status: os.stat_result, touched: Touched) -> None:
-        """Compare what was touched in a directory that was there before."""
-        if not self._is_open(status):
+        """Compare what was touched in a directory that was there before, and below it."""
+        pending = [(path, status, touched)]
+        while pending:
+            path, status, touched = pending.pop()
+            if self._is_open(status):
+                pending += self._visit_entries(path, status, touched)
+                continue
             with self._opened(self._root + path, status):
-                self._visit_entries(path, status, touched)
+                for visit in self._visit_entries(path, status, touched):
+                    self._visit(*visit)
             self._renew_own_numbers(path)
-        else:
-            self._visit_entries(path, status, touched)
 
-    def _visit_entries(self, path: bytes, status: os.stat_result, touched: Touched) -> None:
+    def _visit_entries(self, path: bytes, status: os.stat_result, touched: Touched) -> list[Visit]:
+        """Compare what was touched in one directory; return the subdirectories to be visited."""
         old = self._old.get(path)
         listing = {} if old is None else statcache.entries(old)
         own = own_numbers(status)
         change = self.changes[path] = Change()
+        visits: list[Visit] = []
         if old is None or old[0] != own:
             change.own = self._own_line(path, status)
         for name, below in sorted(touched.items()):
             self._cancel.check()
             was = listing.pop(name, None)
-            numbers = self._visit_entry(path, change, name, below, was)
+            numbers = self._visit_entry(path, change, name, below, was, visits)
             if numbers is not None:
                 listing[name] = numbers
             if was == _DIRECTORY and numbers != _DIRECTORY:
                 self._gone.add(join(path, name))
         if old is not None:
             self.records[path] = statcache.make_record(own, {**listing, **self._restated(path, change)})
+        return visits
 
     def _visit_entry(
-        self, path: bytes, change: Change, name: bytes, below: Touched | None, was: bytes | None
+        self,
+        path: bytes,
+        change: Change,
+        name: bytes,
+        below: Touched | None,
+        was: bytes | None,
+        visits: list[Visit],
     ) -> bytes | None:
-        """Look at one touched entry; return its numbers, or None if it is gone."""
+        """Look at one touched entry; return its numbers, or None if it is gone. Directories to visit go to `visits`."""
         child = join(path, name)
         try:
             status = os.lstat(self._root + child)
@@ -264,7 +278,7 @@ class Scanner:
             if below is None or is_new:
                 self._walk(child, status, is_new=is_new)
             else:
-                self._visit(child, status, below)
+                visits.append((child, status, below))
             return _DIRECTORY
         numbers = pack_numbers(numbers_of(status))
         if numbers != was:

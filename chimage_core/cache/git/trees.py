@@ -1,6 +1,6 @@
 """Image directories as Git trees, each with its `%` blob (see `metadata`)."""
 
-from collections.abc import Callable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -166,14 +166,27 @@ class TreeMemory:
         self._directories[tree] = directory
 
 
-def walk(store: ObjectReader, root: bytes, visit: Callable[[bytes, Directory], None]) -> None:
-    """Call `visit(path, directory)` for all directories of an image, parents first."""
+def walk(store: ObjectReader, root: bytes, excluded: Container[bytes] = ()) -> Iterator[tuple[bytes, Directory]]:
+    """Give (path, directory) for all directories of an image, parents first, but not what is `excluded`."""
     pending = [(b"", root)]
     while pending:
         path, tree = pending.pop()
-        directory = load_directory(store, tree)
-        visit(path, directory)
-        pending += [(join(path, name), child) for name, child in directory.folders.items()]
+        if path not in excluded:
+            directory = load_directory(store, tree)
+            yield path, directory
+            pending += [(join(path, name), child) for name, child in directory.folders.items()]
+
+
+def beneath(paths: Iterable[bytes], tops: Container[bytes]) -> list[bytes]:
+    """Return those of the paths that are one of `tops`, or below one."""
+    found = []
+    for path in paths:
+        ancestor = path
+        while ancestor and ancestor not in tops:
+            ancestor = ancestor.rpartition(b"/")[0]
+        if ancestor:
+            found.append(path)
+    return found
 
 
 def join(path: bytes, name: bytes) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs import overlay
 from chimage_core.rootfs.changes import UpperChanged
 from chimage_core.rootfs.place import ImagePlace
@@ -138,6 +139,31 @@ def test_an_overlay_on_a_root_shows_the_mode_and_time_of_the_root(site: Site) ->
     after = commit(site.cache(), place, snapshot, changes=_run(place, ""))
     assert describe(place.root) == tree
     assert site.git("diff", "--stat", snapshot.token, after.token) == ""
+
+
+def test_trees_may_be_deeper_than_python_recurses(site: Site) -> None:
+    """Configure scripts make such trees, to see what getcwd(3) does."""
+    place, copy = site.place("image"), site.place("copy")
+    deep = "/".join(["d"] * 500)
+    for depth in range(500):
+        os.makedirs(f"{place.root}/{deep[: 2 * depth + 1]}")
+    write_files(place.root, {f"{deep}/old": "1"})
+    snapshot = commit(site.cache(), place)
+    program = """
+os.chdir(sys.argv[6])
+for name in ("old", "new"):
+    with open(name, "w") as file: file.write("2")
+for number in range(1000):
+    os.mkdir("e")
+    os.chdir("e")
+"""
+    snapshot = commit(site.cache(), place, snapshot, changes=_run(place, program, deep))
+    site.cache().restore(snapshot, copy)
+    for root in (place.root, copy.root):
+        with open(f"{root}/{deep}/new", encoding="ascii") as file:
+            assert file.read() == "2"
+        assert os.path.isdir(f"{root}/{deep}" + 1000 * "/e")
+        remove_tree(root)  # pytest could not.
 
 
 def _listing(root: str) -> list[str]:

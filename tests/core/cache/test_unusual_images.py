@@ -2,12 +2,15 @@
 
 import os
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from chimage_core.fs import xattr
 from chimage_core.fs.contents import data_extents
+from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs.changes import PathsChanged
 from tests.core.cache.support import Site, commit, write_files
 from tests.support.image_trees import describe
@@ -93,3 +96,30 @@ def test_what_was_written_before_a_restart_is_not_trusted(site: Site) -> None:
     stamp.write_text("".join("boot another\n" if line.startswith("boot ") else line for line in lines))
     site.cache().restore(snapshot, place)
     assert os.stat(f"{place.root}/file").st_ino != before
+
+
+def _default_acl() -> bytes:
+    """An ACL that gives user 12345 all permissions: acl(5), <linux/posix_acl_xattr.h>."""
+    entries = [(0x01, 7, -1), (0x02, 7, 12345), (0x04, 5, -1), (0x10, 7, -1), (0x20, 5, -1)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+
+
+def test_what_is_restored_inherits_nothing_from_its_directory(site: Site) -> None:
+    """A default ACL is for what a RUN makes; what the cache makes again has its own ACL, or none."""
+    place = site.place("image")
+    write_files(place.root, {"shared/file": "1", "shared/sub/file": "1"})
+    try:
+        os.setxattr(f"{place.root}/shared", xattr.DEFAULT_ACL, _default_acl())
+    except OSError as error:
+        pytest.skip(f"no ACLs here: {error}")
+    cache, before = site.cache(), describe(place.root)
+    snapshot = commit(cache, place)
+    before |= {name: value for name, value in describe(place.root).items() if name not in before}
+    cache.opening(place)
+    remove_tree(f"{place.root}/shared/sub")
+    os.unlink(f"{place.root}/shared/file")
+    commit(cache, place, snapshot)
+    cache.restore(snapshot, place)
+    after = describe(place.root)
+    for name in (b"shared", b"shared/file", b"shared/sub", b"shared/sub/file"):
+        assert after[name] == before[name]
