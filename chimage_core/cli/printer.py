@@ -73,13 +73,13 @@ def _stage_started(event: "StageStarted") -> _Lines:
 
 
 def _step_resolved(event: "StepResolved") -> _Lines:
-    yield 0, f"{event.step:3d}{_MARKS[event.outcome]} {event.name} {event.text}"
+    yield 0, f"{event.line:3d}{_MARKS[event.outcome]} {event.name} {event.text}"
     if event.state:
         yield 2, f"     state {event.state[:12]}"
 
 
 def _step_finished(event: "StepFinished") -> _Lines:
-    yield 1, f"     step {event.step} took {duration(event.seconds)}"
+    yield 1, f"     took {duration(event.seconds)}"
 
 
 def _image_copied(event: "ImageCopied") -> _Lines:

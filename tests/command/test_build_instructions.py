@@ -184,3 +184,9 @@ def test_the_image_of_the_manual_is_what_ch_run_wants(builds: Builds) -> None:
     builds.build("FROM base\nENV A=1")
     for name in ("dev", "etc", "mnt/0", "proc", "sys", "tmp", "ch/environment", "ch/metadata.json"):
         assert (builds.image() / name).exists(), name
+
+
+def test_instructions_are_announced_by_line_number(builds: Builds) -> None:
+    """As the manual says, and as errors name the place."""
+    result = builds.build("# comment\n\nFROM base\nRUN true && \\\n    # more\n    true\n\nENV a=b")
+    assert [line[:4] for line in announced(result)] == ["  3*", "  4.", "  8."]
