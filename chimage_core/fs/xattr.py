@@ -11,6 +11,7 @@ so writing returns the names that could not be kept. Source: xattr(7).
 `user.*` needs read or write permission on the file itself, so a file is given its attributes *before* its final mode.
 """
 
+import contextlib
 import errno
 import os
 from collections.abc import Mapping
@@ -88,6 +89,12 @@ def write(target: Target, attributes: Mapping[str, bytes], *, exact: bool = Fals
                 raise
             refused.append(name)
     return tuple(refused)
+
+
+def remove_default_acl(directory: str | bytes) -> None:
+    """Let what is made in a directory inherit no ACL. Does nothing where that is impossible, or already so."""
+    with contextlib.suppress(OSError):
+        os.removexattr(directory, DEFAULT_ACL)
 
 
 def is_supported(directory: Target) -> bool:

@@ -158,13 +158,19 @@ def _create(layout: Layout) -> None:
 
 
 def _complete(layout: Layout) -> None:
-    """Make the directories that are missing."""
+    """Make the directories that are missing.
+
+    They inherit no ACL, as project directories of clusters have: it would become a part of every image.
+    """
     for path in layout.directories:
         with file_errors("create directory", path):
             try:
                 os.mkdir(path)
             except FileExistsError:
-                pass
+                continue
+            from chimage_core.fs.xattr import remove_default_acl
+
+            remove_default_acl(path)
 
 
 def _upgrade(

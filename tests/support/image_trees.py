@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
@@ -198,3 +199,9 @@ def _remove(path: bytes) -> None:
         os.rmdir(path)
     elif os.path.lexists(path):
         os.unlink(path)
+
+
+def default_acl() -> bytes:
+    """Return an ACL that gives user 12345 all permissions: acl(5), <linux/posix_acl_xattr.h>."""
+    entries = [(0x01, 7, -1), (0x02, 7, 12345), (0x04, 5, -1), (0x10, 7, -1), (0x20, 5, -1)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)

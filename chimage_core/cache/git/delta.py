@@ -118,8 +118,7 @@ def _open_up(full: bytes, xattrs: bool) -> None:
     if mode & 0o700 != 0o700:
         os.chmod(full, mode | 0o700)
     if xattrs:
-        with contextlib.suppress(OSError):  # Mostly there is none.
-            os.removexattr(full, xattr.DEFAULT_ACL)
+        xattr.remove_default_acl(full)
 
 
 def _remove(delta: Delta, top: bytes, records: dict[bytes, Record]) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from chimage_core.fs.contents import data_extents
 from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs.changes import PathsChanged
 from tests.core.cache.support import Site, commit, write_files
-from tests.support.image_trees import describe
+from tests.support.image_trees import default_acl, describe
 
 
 def test_a_file_system_that_cannot_tell_holes_has_none() -> None:
@@ -98,18 +97,12 @@ def test_what_was_written_before_a_restart_is_not_trusted(site: Site) -> None:
     assert os.stat(f"{place.root}/file").st_ino != before
 
 
-def _default_acl() -> bytes:
-    """An ACL that gives user 12345 all permissions: acl(5), <linux/posix_acl_xattr.h>."""
-    entries = [(0x01, 7, -1), (0x02, 7, 12345), (0x04, 5, -1), (0x10, 7, -1), (0x20, 5, -1)]
-    return struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
-
-
 def test_what_is_restored_inherits_nothing_from_its_directory(site: Site) -> None:
     """A default ACL is for what a RUN makes; what the cache makes again has its own ACL, or none."""
     place = site.place("image")
     write_files(place.root, {"shared/file": "1", "shared/sub/file": "1"})
     try:
-        os.setxattr(f"{place.root}/shared", xattr.DEFAULT_ACL, _default_acl())
+        os.setxattr(f"{place.root}/shared", xattr.DEFAULT_ACL, default_acl())
     except OSError as error:
         pytest.skip(f"no ACLs here: {error}")
     cache, before = site.cache(), describe(place.root)

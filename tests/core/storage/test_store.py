@@ -16,6 +16,7 @@ import pytest
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import FileError, StorageBusy, StorageInvalid, StorageVersion
 from chimage_core.events import Notice, Warned
+from chimage_core.fs import xattr
 from chimage_core.ops.reset import reset as reset_storage
 from chimage_core.settings import Settings
 from chimage_core.storage.images import Images
@@ -23,6 +24,7 @@ from chimage_core.storage.layout import Layout
 from chimage_core.storage.lock import Locks
 from chimage_core.storage.store import VERSION, prepare, reset, validate
 from tests.support.host import needs_program
+from tests.support.image_trees import default_acl
 from tests.support.recorder import Recorder
 
 ROOT = Path(__file__).parents[3]
@@ -61,6 +63,21 @@ def test_existing_storage_directory_stays_as_it_is(layout: Layout, locks: Locks,
 
 
 @pytest.mark.parametrize("entries", [(), ("mnt",), (".tmp-0123456789abcdef",)])
+def test_images_inherit_no_acl_from_where_the_storage_directory_is(
+    new_layout: Layout, locks: Locks, events: Recorder
+) -> None:
+    """Project directories of clusters give all that is made in them to a group; images are to be as they were made."""
+    parent = os.path.dirname(new_layout.root)
+    try:
+        os.setxattr(parent, xattr.DEFAULT_ACL, default_acl())
+    except OSError as error:
+        pytest.skip(f"no ACLs here: {error}")
+    prepare(new_layout, locks, emit=events)
+    assert xattr.DEFAULT_ACL in os.listxattr(new_layout.root)
+    for path in new_layout.directories:
+        assert xattr.DEFAULT_ACL not in os.listxattr(path)
+
+
 def test_nearly_empty_directory_becomes_a_storage_directory(
     new_layout: Layout, locks: Locks, events: Recorder, entries: tuple[str, ...]
 ) -> None:
