@@ -55,14 +55,6 @@ def test_storage_directory_is_made(new_layout: Layout, locks: Locks, events: Rec
     assert events == []
 
 
-def test_existing_storage_directory_stays_as_it_is(layout: Layout, locks: Locks, events: Recorder) -> None:
-    add_image(layout)
-    before = content(layout.root)
-    prepare(layout, locks, emit=events)
-    assert content(layout.root) == before
-
-
-@pytest.mark.parametrize("entries", [(), ("mnt",), (".tmp-0123456789abcdef",)])
 def test_images_inherit_no_acl_from_where_the_storage_directory_is(
     new_layout: Layout, locks: Locks, events: Recorder
 ) -> None:
@@ -78,6 +70,14 @@ def test_images_inherit_no_acl_from_where_the_storage_directory_is(
         assert xattr.DEFAULT_ACL not in os.listxattr(path)
 
 
+def test_existing_storage_directory_stays_as_it_is(layout: Layout, locks: Locks, events: Recorder) -> None:
+    add_image(layout)
+    before = content(layout.root)
+    prepare(layout, locks, emit=events)
+    assert content(layout.root) == before
+
+
+@pytest.mark.parametrize("entries", [(), ("mnt",), (".tmp-0123456789abcdef",)])
 def test_nearly_empty_directory_becomes_a_storage_directory(
     new_layout: Layout, locks: Locks, events: Recorder, entries: tuple[str, ...]
 ) -> None:
