@@ -33,6 +33,7 @@ class Workspace:
         locks: Locks,
         *,
         open_cache: "Callable[[Images], Cache]",
+        open_git_cache: "Callable[[], Cache]",
         runner: str,
         emit: Sink,
         cancel: CancelToken,
@@ -45,11 +46,17 @@ class Workspace:
         self.emit = emit
         self.cancel = cancel
         self._open_cache = open_cache
+        self._open_git_cache = open_git_cache
 
     @cached_property
     def cache(self) -> "Cache":
         """The build cache, opened when it is first asked for. Raises FileError, CacheError, CacheBroken."""
         return self._open_cache(self.images)
+
+    @cached_property
+    def lasting_cache(self) -> "Cache":
+        """The build cache on the disk, also where `cache` is off: what is deleted or left half done concerns it, too."""
+        return self.cache if self.cache.keeps_snapshots else self._open_git_cache()
 
     @cached_property
     def architecture(self) -> str:
@@ -79,15 +86,13 @@ def open_workspace(
     locks = Locks(layout, argv, emit=emit, cancel=cancel, timeout=settings.lock_timeout, enabled=settings.lock)
     store.prepare(layout, locks, emit=emit, old=Layout(settings.old_storage) if settings.old_storage else None)
     workspace = _assembled(settings, layout, locks, runner, emit, cancel)
-    # What an interrupted command took apart with the cache, only the cache can put together again.
-    keeper = workspace.cache if workspace.cache.keeps_snapshots else _git_cache(settings, layout, emit, cancel)
     if settings.lock:  # Without locks, what looks left behind may be what somebody is making right now.
-        sweep(layout, workspace.images, keeper, locks, emit)
+        sweep(layout, workspace.images, workspace.lasting_cache, locks, emit)
     with locks.storage(exclusive=exclusive), session(layout):
         store.validate(layout)  # While we waited, a newer program may have upgraded it.
         try:
             if settings.lock:
-                recover_interrupted(workspace.images, keeper, locks, emit)
+                recover_interrupted(workspace.images, workspace.lasting_cache, locks, emit)
             yield workspace
         finally:
             workspace.runners.close()
@@ -109,14 +114,25 @@ def open_reader(settings: Settings, argv: Sequence[str], *, emit: Sink, cancel: 
 def _assembled(
     settings: Settings, layout: Layout, locks: Locks, runner: str, emit: Sink, cancel: CancelToken
 ) -> Workspace:
+    def open_git_cache() -> "Cache":
+        return _git_cache(settings, layout, emit, cancel)
+
     def open_cache(images: Images) -> "Cache":
         if settings.cache != "disabled":
-            return _git_cache(settings, layout, emit, cancel)
+            return open_git_cache()
         from chimage_core.cache.nocache import NoCache
 
         return NoCache(images.published, images.names, cancel=cancel, xattrs=settings.xattrs)
 
-    return Workspace(layout, locks, open_cache=open_cache, runner=runner, emit=emit, cancel=cancel)
+    return Workspace(
+        layout,
+        locks,
+        open_cache=open_cache,
+        open_git_cache=open_git_cache,
+        runner=runner,
+        emit=emit,
+        cancel=cancel,
+    )
 
 
 def _git_cache(settings: Settings, layout: Layout, emit: Sink, cancel: CancelToken) -> "Cache":

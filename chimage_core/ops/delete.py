@@ -33,7 +33,7 @@ def delete(workspace: Workspace, globs: Sequence[ReferenceGlob]) -> tuple[Refere
 def _known(workspace: Workspace) -> set[Reference]:
     """Return all images there are in any way: in place, half made, or only as a name in the build cache."""
     images = workspace.images
-    names = {*images.names(), *images.interrupted(), *workspace.cache.names()}
+    names = {*images.names(), *images.interrupted(), *workspace.lasting_cache.names()}
     return {Reference.from_file_name(name) for name in names}
 
 
@@ -41,5 +41,4 @@ def _delete(workspace: Workspace, name: str) -> None:
     # The name in the cache goes last: should we die between the two, it still says what is to be deleted.
     with contextlib.suppress(ImageNotFound):  # It may have been only a name in the cache.
         workspace.images.delete(name)
-    if workspace.cache.head(name) is not None:
-        workspace.cache.forget(name)
+    workspace.lasting_cache.forget(name)

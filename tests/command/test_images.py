@@ -214,3 +214,12 @@ def test_reset_repairs_a_storage_directory_of_a_future_version(images: Chimage, 
     assert "999" in images.run("list", check=False).expect(1).stderr
     images.run("reset")
     assert names(images) == []
+
+
+def test_an_image_deleted_without_cache_is_no_base_any_more(builds: Builds) -> None:
+    """The name is gone whatever the mode; only undeleting brings it back."""
+    builds.build("FROM base\nRUN echo 1 > /one", tag="gone")
+    builds.chimage.run("delete", "--no-cache", "gone")
+    result = builds.build("FROM gone\nRUN true", check=False)
+    assert result.status == 1
+    assert "image not found in storage directory: gone" in result.stderr
