@@ -55,7 +55,7 @@ class Workspace:
 
     @cached_property
     def lasting_cache(self) -> "Cache":
-        """The build cache on the disk, also where `cache` is off: what is deleted or left half done concerns it, too."""
+        """The build cache on the disk, also where `cache` is off: deleting and recovering concern it, too."""
         return self.cache if self.cache.keeps_snapshots else self._open_git_cache()
 
     @cached_property

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from chimage_core.build.force import Forcer
 from chimage_core.cancel import CancelToken
 from chimage_core.dockerfile.ast import Instruction
+from chimage_core.events import Sink
 from chimage_core.image.config import ImageConfig
 from chimage_core.rootfs.changes import Changes
 from chimage_core.rootfs.place import ImagePlace
@@ -25,6 +26,7 @@ class Tools(NamedTuple):
     """To be called before anything in a root file system is changed in place."""
     cancel: CancelToken
     with_xattrs: bool
+    emit: Sink
     output: OutputChunks | None = None
     """Receives what commands print; None: it goes where ours goes."""
 

@@ -320,6 +320,7 @@ class _Build:
             opening=workspace.cache.opening,
             cancel=workspace.cancel,
             with_xattrs=request.with_xattrs,
+            emit=workspace.emit,
         )
 
     def _scope(self, config: ImageConfig) -> Scope:

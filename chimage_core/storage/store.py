@@ -72,8 +72,10 @@ def prepare(
     if version is None:
         _refuse_others(layout)
         _create(layout)
-    elif version != VERSION:
-        _upgrade(layout, locks, version, emit, upgrades)
+    else:
+        _refuse_foreign(layout)
+        if version != VERSION:
+            _upgrade(layout, locks, version, emit, upgrades)
     _complete(layout)
 
 
@@ -127,6 +129,13 @@ def _refuse_others(layout: Layout) -> None:
     strange = [name for name in sorted(entries - _NOT_OURS_BUT_WELCOME) if not name.startswith(TEMPORARY_PREFIX)]
     if strange:
         raise StorageInvalid(f"not a storage directory, and not empty: {layout.root} (has {strange[0]})", hint=_CHOOSE)
+
+
+def _refuse_foreign(layout: Layout) -> None:
+    """Raise StorageInvalid if another user made the directory: who writes there, root too, locks its owner out."""
+    owner = os.stat(layout.root).st_uid
+    if owner != os.geteuid():
+        raise StorageInvalid(f"storage directory belongs to user {owner}: {layout.root}", hint=_CHOOSE)
 
 
 def refuse_strangers(layout: Layout) -> None:

@@ -1,6 +1,8 @@
 """`build`: COPY of ordinary files and directories, from the context and from earlier stages."""
 
+import contextlib
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -242,3 +244,13 @@ def test_what_cannot_be_done_is_refused_before_anything_is(builds: Builds, last:
     assert "Dockerfile:4: " in result.stderr
     assert result.stdout == ""
     assert marks(result) == ""
+
+
+def test_sockets_are_left_out_and_named(builds: Builds) -> None:
+    """Nobody could answer on a copy; but nothing is left out silently."""
+    builds.write("d/file", "x")
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(builds.context):
+        server.bind("d/sock")
+    result = builds.build("FROM base\nCOPY d /d")
+    assert "warning: COPY: sockets left out of d: sock" in result.stderr
+    assert sorted(os.listdir(builds.image() / "d")) == ["file"]

@@ -17,6 +17,7 @@ from chimage_core.build.step import Step, Tools
 from chimage_core.dockerfile.ast import Copy
 from chimage_core.dockerfile.errors import InstructionProblem
 from chimage_core.errors import ContextError, StageError
+from chimage_core.events import Warned
 from chimage_core.fs.paths import resolve_in_root
 from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs.changes import Changes, PathsChanged
@@ -134,7 +135,11 @@ def _copy_into(source: Source, directory: str, root: str, tools: Tools) -> list[
         name = os.path.basename(source.name)
         return [_copy_file(source.path, f"{directory}/{name}", root, tools)]
     names = os.listdir(source.path)
-    copy_tree(source.path, directory, xattrs=tools.with_xattrs, cancel=tools.cancel, merge=True, skip_devices=False)
+    report = copy_tree(
+        source.path, directory, xattrs=tools.with_xattrs, cancel=tools.cancel, merge=True, skip_devices=False
+    )
+    if report.sockets:
+        tools.emit(Warned(text=f"COPY: sockets left out of {source.name}: {', '.join(report.skipped)}"))
     return [os.path.relpath(f"{directory}/{name}", root) for name in names]
 
 

@@ -437,3 +437,11 @@ def test_default_directory_of_another_user_is_not_reset(layout: Layout, events: 
     with pytest.raises(StorageInvalid, match="12345"):
         reset_storage(settings, ["chimage", "reset"], emit=events, cancel=CancelToken())
     assert content(layout.root) == before
+
+
+@pytest.mark.root
+def test_directory_of_another_user_is_not_written_even_by_root(layout: Layout, locks: Locks) -> None:
+    """What root makes there, its owner could neither lock nor delete."""
+    os.chown(layout.root, 12345, -1)
+    with pytest.raises(StorageInvalid, match=r"belongs to user 12345"):
+        prepare(layout, locks, emit=Recorder())
