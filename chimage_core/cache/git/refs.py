@@ -94,12 +94,10 @@ class References:
     def below(self, prefix: str) -> dict[str, bytes]:
         """Return all references whose names start with `prefix`, which ends with a slash; sorted by name."""
         names = {name: commit for commit, name in self._packed_lines() if name.startswith(prefix)}
-        top = self._path(prefix).rstrip("/")
-        for directory, _, files in os.walk(top):
-            inside = prefix + os.path.relpath(directory, top).replace(".", "", 1).lstrip("/")
+        for directory, _, files in os.walk(self._path(prefix)):
             for file in files:
-                name = f"{inside.rstrip('/')}/{file}"
                 if not file.startswith(".") and not file.endswith(".lock"):
+                    name = os.path.relpath(os.path.join(directory, file), self._root)
                     commit = self.get(name)
                     if commit is not None:
                         names[name] = commit
