@@ -24,19 +24,12 @@ _PRIVATE = "user.overlay."
 _OPAQUE = "user.overlay.opaque"
 
 
-def prepare(root: str, upper: str, work: str) -> None:
-    """Make empty upper and work directories for an overlay on `root`; what was there is removed.
-
-    The upper directory *is* the root directory inside, so it gets the root's mode, times and attributes.
-    """
+def prepare(upper: str, work: str) -> None:
+    """Make empty upper and work directories for an overlay; what was there is removed."""
     with file_errors("make overlay directory", upper):
         for path in (upper, work):
             remove_tree(path)
             os.makedirs(path, mode=0o700)
-        status = os.lstat(root)
-        xattr.write(upper, xattr.read(root))
-        os.chmod(upper, stat.S_IMODE(status.st_mode))
-        os.utime(upper, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def discard(upper: str, work: str) -> None:

@@ -125,7 +125,7 @@ class Execute(NamedTuple):
         if _may_be_directory(place.root, self.workdir) and tools.can_overlay():
             from chimage_core.rootfs.overlay import prepare
 
-            prepare(place.root, _upper(place), _work(place))
+            prepare(_upper(place), _work(place))
             return Overlay(_upper(place), _work(place))
         tools.opening(place)
         make_directories(place.root, self.workdir)

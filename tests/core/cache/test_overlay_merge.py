@@ -1,6 +1,7 @@
 """The upper directory of a real overlay, merged, is what the overlay showed, and is committed as such."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,8 @@ change_tree(mount, Random(int(sys.argv[6])), 15)
 def _run(place: ImagePlace, program: str, *arguments: str) -> UpperChanged:
     """Run a Python program as root in a new overlay on the place."""
     upper, work, mount = (f"{place.side}/{name}" for name in ("upper", "work", "mount"))
-    overlay.prepare(place.root, upper, work)
+    overlay.prepare(upper, work)
+    shutil.copystat(place.root, upper)  # As runners do: this directory is the root inside.
     os.makedirs(mount, exist_ok=True)
     argv = ["unshare", "-Urm", sys.executable, "-c", _INSIDE + program]
     result = subprocess.run(
