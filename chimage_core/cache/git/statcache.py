@@ -31,6 +31,8 @@ DIRECTORY_NUMBERS = (0, 0, 0, stat.S_IFDIR)
 
 _CHUNK = struct.Struct("<4sII")
 _MAGIC = b"chs1"
+_MARSHAL_VERSION = 4
+"""Read by every Python since 3.4: another one may read what this one writes."""
 _SLACK = 1 << 20
 _NEVER = (1 << 64) - 1
 _MASK = (1 << 64) - 1
@@ -178,5 +180,5 @@ class StatCache:
 
 
 def _encode(commit: bytes, changed: dict[bytes, Record], removed: list[bytes]) -> bytes:
-    content = marshal.dumps((commit, changed, removed))
+    content = marshal.dumps((commit, changed, removed), _MARSHAL_VERSION)
     return _CHUNK.pack(_MAGIC, len(content), zlib.crc32(content)) + content
