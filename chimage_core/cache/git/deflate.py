@@ -101,15 +101,15 @@ def inflate(stream: Buffer, size: int) -> bytes:
     """Return the content of a stream at the beginning of `stream`. Raises ValueError unless it has `size` bytes."""
     result = _inflate_stored(stream, size)
     if result is None:
-        # Not more than the size it should have, as a short stream can be made to fill the memory; and one byte, to see
-        # that it ends there.
-        inflater = _codec().decompressobj()
-        try:
-            result = inflater.decompress(stream, size + 1)
-        except (zlib.error, _codec().error) as error:
-            raise ValueError(str(error)) from error
-        if not inflater.eof:
-            raise ValueError(f"object has not {size} bytes")
+        # Not much more than the size it should have, as a short stream can be made to fill the memory. And not much
+        # more of what follows: when a stream ends, the codec makes a copy of all that it was given beyond the end.
+        parts, left = [], size
+        for part in inflate_chunks(memoryview(stream), size + size // 4 + 128):
+            left -= len(part)
+            if left < 0:
+                raise ValueError(f"object has not {size} bytes")
+            parts.append(part)
+        result = parts[0] if len(parts) == 1 else b"".join(parts)
     if len(result) != size:
         raise ValueError(f"object has {len(result)} bytes instead of {size}")
     return result
