@@ -2,8 +2,8 @@
 
 One Builder makes the image of one stage. While instructions hit, nothing but state IDs moves. At the first miss the
 snapshot before it is restored into the work place, and from then on the work place is what the next instruction sees.
-What is in the image's own place is always whole. From the first miss until the stage is finished, its last version may be
-away at the work place, because changing that is cheaper than making all anew; a stage that fails puts it back.
+What is in the image's own place is always whole. From the first miss until the stage is finished, its last version may
+be away at the work place, because changing that is cheaper than making all anew; a stage that fails puts it back.
 """
 
 import os
