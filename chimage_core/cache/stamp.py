@@ -3,6 +3,10 @@
 One small file in the side directory, replaced by rename. It names the directory by device and inode, so a stamp
 never speaks of another directory that took the place; and the boot in which it was written, because what was written
 before a power failure may be half on the disk. So it need not wait for the disk itself.
+
+Some file systems (NFS, the overlays that containers live in) give the number of a removed directory to the next one,
+and do not tell them apart. So the stamp of a clean directory counts only if its modification time is the same, too:
+that of a new one is not.
 """
 
 import contextlib
@@ -38,7 +42,7 @@ class Stamp(NamedTuple):
     cache: str
     """Which cache repository the commit is in."""
     commit: str
-    """Hexadecimal; empty if the directory never held one."""
+    """Hexadecimal."""
     state: str
     """State ID of the commit, hexadecimal."""
     same_boot: bool = True
@@ -50,16 +54,17 @@ def read(place: ImagePlace) -> Stamp | None:
     try:
         with open(_path(place), encoding="ascii") as file:
             lines = file.read().splitlines()
-        identity = _identity(place.root)
+        identity, mtime = _look(place.root)
     except (OSError, UnicodeDecodeError):
         return None
     fields = dict(line.partition(" ")[::2] for line in lines[1:])
     if lines[:1] != [_FORMAT] or fields.get("root") != identity:
         return None
     try:
-        return Stamp(
-            PlaceState(fields["status"]), fields["cache"], fields["commit"], fields["state"], fields["boot"] == _boot()
-        )
+        status = PlaceState(fields["status"])
+        if status is PlaceState.CLEAN and int(fields["mtime"]) != mtime:
+            status = PlaceState.DIRTY
+        return Stamp(status, fields["cache"], fields["commit"], fields["state"], fields["boot"] == _boot())
     except (KeyError, ValueError):
         return None
 
@@ -70,9 +75,10 @@ def write(place: ImagePlace, stamp: Stamp) -> int:
     Raises FileError.
     """
     with file_errors("write image stamp", _path(place)):
+        identity, mtime = _look(place.root)
         text = (
             f"{_FORMAT}\nstatus {stamp.status.value}\ncache {stamp.cache}\ncommit {stamp.commit}\nstate {stamp.state}\n"
-            f"root {_identity(place.root)}\nboot {_boot()}\n"
+            f"root {identity}\nmtime {mtime}\nboot {_boot()}\n"
         )
         # Always the same name, so that killed processes leave at most one. Who writes here holds the lock of the name.
         temporary = f"{_path(place)}.new"
@@ -109,22 +115,25 @@ def _open_new(path: str, directory: str) -> int:
         return os.open(path, flags, 0o666)
 
 
-def _identity(root: str) -> str:
-    """Return what tells the directory from all others, also from one that gets its inode number later."""
+def _look(root: str) -> tuple[str, int]:
+    """Return what tells the directory from all others, and when it was modified (ns).
+
+    On most file systems, also from one that gets its inode number later.
+    """
     try:
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except PermissionError:  # Of an image with a strange root directory.
         status = os.lstat(root)
-        return f"{status.st_dev} {status.st_ino} -"
+        return f"{status.st_dev} {status.st_ino} -", status.st_mtime_ns
     try:
         status = os.fstat(descriptor)
         try:
             generation = fcntl.ioctl(descriptor, _GET_GENERATION, bytes(8)).hex()
-        except OSError:  # tmpfs and others, which do not use numbers again.
+        except OSError:
             generation = "-"
     finally:
         os.close(descriptor)
-    return f"{status.st_dev} {status.st_ino} {generation}"
+    return f"{status.st_dev} {status.st_ino} {generation}", status.st_mtime_ns
 
 
 def _boot() -> str:

@@ -197,7 +197,7 @@ class GitCache:
     def _stamp(self, place: ImagePlace) -> stamps.Stamp | None:
         """Return what is known of a place, if it is about this repository."""
         stamp = stamps.read(place)
-        return stamp if stamp is not None and stamp.commit and stamp.cache == self._engine.repository.id else None
+        return stamp if stamp is not None and stamp.cache == self._engine.repository.id else None
 
     @cached_property
     def _engine(self) -> Engine:

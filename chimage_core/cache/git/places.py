@@ -104,7 +104,7 @@ class Places:
 def known_stamp(engine: Engine, place: ImagePlace) -> Stamp | None:
     """Return what is known of a place, if it is about this repository."""
     stamp = stamps.read(place)
-    return stamp if stamp is not None and stamp.commit and stamp.cache == engine.repository.id else None
+    return stamp if stamp is not None and stamp.cache == engine.repository.id else None
 
 
 def _stat_path(place: ImagePlace) -> str:
