@@ -3,10 +3,11 @@
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from chimage_core.cache.git import metadata, statcache
-from chimage_core.cache.git.materialize import Materializer, finish_directory, make_entry_at, make_link
+from chimage_core.cache.git.materialize import Filled, Materializer, finish_directory, make_entry_at, make_link
 from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, Record, numbers_of, pack_numbers
 from chimage_core.cache.git.trees import Directory, ObjectReader, beneath, join, load_directory, walk
 from chimage_core.errors import file_errors
@@ -67,15 +68,22 @@ def apply(delta: Delta, root: str, records: dict[bytes, Record], maker: Material
     """
     top = os.fsencode(root) + b"/"
     with file_errors("write image", root):
-        for visit in delta.visits:
+        anchors, closed = _link_anchors(delta, maker.store)
+        visits = sorted([*delta.visits, *closed], key=lambda visit: visit.path)
+        for visit in visits:
             maker.cancel.check()
             _open_up(top + visit.path, maker.xattrs)
         _remove(delta, top, records)
-        first = _link_anchors(delta, top, maker)
+        first = {number: top + path for number, path in anchors.items()}
+        filled = []
         for visit in delta.visits:
             maker.cancel.check()
-            _make(visit, top, records, maker, first)
-        for visit in reversed(delta.visits):
+            filled += _make(visit, top, records, maker, first)
+        # Only now, since a link may lead from one new directory into another, and that may be closed.
+        for path, folder in filled:
+            for below, record in maker.finish(folder).items():
+                records[join(path, below) if below else path] = record
+        for visit in reversed(visits):
             own = finish_directory(top + visit.path, visit.own, maker.xattrs, exact=True)
             _, names, numbers = records[visit.path]
             records[visit.path] = own, names, numbers
@@ -139,26 +147,42 @@ def _remove(delta: Delta, top: bytes, records: dict[bytes, Record]) -> None:
             del records[path]
 
 
-def _link_anchors(delta: Delta, top: bytes, maker: Materializer) -> dict[int, bytes]:
-    """Return, by hard link group of the target tree, a member that is there already and stays."""
+def _link_anchors(delta: Delta, store: ObjectReader) -> tuple[dict[int, bytes], list[_Visit]]:
+    """Return, by hard link group of the target tree, a member that is there already and stays.
+
+    Also the directories above these that are not searchable for their owner: they have to be opened, too.
+    """
     made = {join(visit.path, name) for visit in delta.visits for name, _, _ in visit.made}
     has_links = any(b" hl=" in line for visit in delta.visits for _, line, _ in visit.made)
     folders = {join(visit.path, name) for visit in delta.visits for name, _ in visit.folders}
     if not has_links and not folders:
-        return {}
+        return {}, []
     anchors: dict[int, bytes] = {}
-    for path, directory in walk(maker.store, delta.target, folders):
+    owns: dict[bytes, bytes] = {}
+    for path, directory in walk(store, delta.target, folders):
+        owns[path] = directory.own
         for name, line in directory.lines.items():
             number = metadata.link_number(line)
             full = join(path, name)
             if number is not None and full not in made:
-                anchors.setdefault(number, top + full)
-    return anchors
+                anchors.setdefault(number, full)
+    above = {path for anchor in anchors.values() for path in _ancestors(anchor)}
+    above.difference_update(visit.path for visit in delta.visits)
+    return anchors, [_Visit(path, owns[path]) for path in above if not metadata.mode_of(owns[path]) & stat.S_IXUSR]
+
+
+def _ancestors(path: bytes) -> Iterator[bytes]:
+    """Give the directories above an entry, down from its own to the root."""
+    while path:
+        path = path.rpartition(b"/")[0]
+        yield path
 
 
 def _make(
     visit: _Visit, top: bytes, records: dict[bytes, Record], maker: Materializer, first: dict[int, bytes]
-) -> None:
+) -> list[tuple[bytes, Filled]]:
+    """Make and alter the entries of a directory; return the new subdirectories, which are to be finished, by path."""
+    filled = []
     listing = statcache.entries(records[visit.path])
     for name, line, content in visit.made:
         entry = metadata.parse_line(line)
@@ -174,10 +198,10 @@ def _make(
     for name, tree in visit.folders:
         child = join(visit.path, name)
         os.mkdir(top + child, 0o700)
-        for path, record in maker.make(tree, os.fsdecode(top + child), first).items():
-            records[join(child, path) if path else child] = record
+        filled.append((child, maker.fill(tree, os.fsdecode(top + child), first)))
         listing[name] = _DIRECTORY
     records[visit.path] = statcache.make_record(b"", listing)
+    return filled
 
 
 def _alter(full: bytes, line: bytes, xattrs: bool) -> os.stat_result:

@@ -40,6 +40,16 @@ class _Folder:
 
 
 @dataclass(frozen=True, slots=True)
+class Filled:
+    """A tree whose directories still lack their metadata."""
+
+    target: str
+    folders: list[_Folder]
+    """Parents first."""
+    records: dict[bytes, Record]
+
+
+@dataclass(frozen=True, slots=True)
 class Materializer:
     """Makes directories of a repository's trees."""
 
@@ -50,13 +60,18 @@ class Materializer:
     workers: int
     cancel: CancelToken
 
-    def make(self, tree: bytes, target: str, linked_to: dict[int, bytes] | None = None) -> dict[bytes, Record]:
+    def make(self, tree: bytes, target: str) -> dict[bytes, Record]:
         """Make the tree as `target`, an existing empty directory; return its stat records.
 
-        `linked_to` has, by hard link group, a file outside of the tree that belongs to the group; it is completed.
         Raises FileError, CacheBroken, NotInCache, Cancelled; what was made so far stays, for the caller to remove.
         """
-        first = {} if linked_to is None else linked_to
+        return self.finish(self.fill(tree, target, {}))
+
+    def fill(self, tree: bytes, target: str, first: dict[int, bytes]) -> "Filled":
+        """Do what `make` does but for the metadata of directories: until `finish`, all of them can be entered.
+
+        `first` has, by hard link group, a file outside of the tree that belongs to the group; it is completed.
+        """
         root = os.fsencode(target)
         with file_errors("write image", target):
             folders = self._make_folders(tree, root)
@@ -64,7 +79,13 @@ class Materializer:
             linked = [folder for folder in folders if folder.has_links]
             if linked:
                 self._make_links(root, linked, records, first)
-            for folder in reversed(folders):
+        return Filled(target, folders, records)
+
+    def finish(self, filled: "Filled") -> dict[bytes, Record]:
+        """Give all directories their metadata; return the stat records. Raises as `make` does."""
+        records, root = filled.records, os.fsencode(filled.target)
+        with file_errors("write image", filled.target):
+            for folder in reversed(filled.folders):
                 own = finish_directory(root + b"/" + folder.path, folder.own, self.xattrs)
                 _, names, numbers = records[folder.path]
                 records[folder.path] = own, names, numbers

@@ -112,6 +112,14 @@ def line_name(text: bytes) -> bytes:
     return unquote(text.split(b" ", 3)[2])
 
 
+def mode_of(text: bytes) -> int:
+    """Return the permission bits in a line. Raises CacheBroken."""
+    try:
+        return int(text[1:5], 8)
+    except ValueError as error:
+        raise _malformed(text) from error
+
+
 def link_number(text: bytes) -> int | None:
     """Return the hard link group in a line, if any. Raises CacheBroken."""
     start = text.find(b" hl=")
