@@ -12,11 +12,11 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from operator import attrgetter
 
 from chimage_core.cache.git import metadata, statcache
 from chimage_core.cache.git.contents import Content, content_of, read_content
+from chimage_core.cache.git.differences import Change, Found
 from chimage_core.cache.git.objects import BLOB
 from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, ENTRY, Record, numbers_of, own_numbers, pack_numbers
 from chimage_core.cache.git.trees import ObjectSink, Trees, beneath, join
@@ -29,49 +29,8 @@ _NAME = attrgetter("name")
 _DIRECTORY = pack_numbers(DIRECTORY_NUMBERS)
 _LETTERS = {stat.S_IFREG: b"f", stat.S_IFLNK: b"l", stat.S_IFIFO: b"p"}
 
-
 Visit = tuple[bytes, os.stat_result, Touched]
 """A directory that was there before: its path, its status, and what was touched in it."""
-
-
-@dataclass(slots=True)
-class Found:
-    """An entry (not a directory) that is new or may have changed."""
-
-    name: bytes
-    kind: bytes
-    """`f`, `l` or `p`, as in metadata."""
-    mode: int
-    mtime: int
-    keys: list[bytes]
-    inode: int
-    links: int
-    same_inode: bool
-    """The last commit saw the same inode under this name."""
-    content: Content | None = None
-    """None for a FIFO."""
-
-    def line(self) -> bytes:
-        """Return its metadata line."""
-        keys = self.keys
-        if self.content is not None and self.content.extents is not None:
-            keys = [metadata.extents_key(self.content.extents, self.content.size), *keys]
-        return metadata.line(self.kind, self.mode, self.mtime, self.name, keys)
-
-
-@dataclass(slots=True)
-class Change:
-    """What differs in one directory."""
-
-    own: bytes | None = None
-    """Its own metadata line; None: unchanged."""
-    found: dict[bytes, Found] = field(default_factory=dict)
-    removed: set[bytes] = field(default_factory=set)
-    """Names that are gone, or that we do not keep (sockets)."""
-    folders: set[bytes] = field(default_factory=set)
-    """Subdirectories: at least the new ones; all of them if the change is complete."""
-    is_complete: bool = False
-    """`found` and `folders` are all there is; nothing is known of what was before."""
 
 
 class Scanner:

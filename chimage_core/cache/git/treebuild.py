@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 
 from chimage_core.cache.git import metadata
-from chimage_core.cache.git.scan import Change, Found
+from chimage_core.cache.git.differences import Change, Found
 from chimage_core.cache.git.trees import Directory, ObjectSink, Trees, join, store_directory
 
 _LINKS_KEY = re.compile(rb" links=([0-9]{1,18})")
