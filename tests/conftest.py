@@ -11,6 +11,7 @@ A test that cannot run on this host is skipped with its reason, so that the tota
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,13 @@ FOREIGN_PREFIXES = ("CH_", "GIT_", "LC_")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave out slow tests, unless `-m` says what to run."""
+    """Leave out slow tests, unless `-m` says what to run; take signals as a terminal would send them.
+
+    Who starts us in the background, or by nohup, has us ignore some, and so would every program that a test starts.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     if not config.option.markexpr:
         config.option.markexpr = "not slow"
 
