@@ -1,7 +1,7 @@
 """Values as text for people."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chimage_core import text
@@ -29,6 +29,7 @@ def test_printable_keeps_what_it_is_told_to_keep() -> None:
     assert text.printable("a\nb\tc\x1b", keep="\n\t") == "a\nb\tc\\x1b"
 
 
+@settings(database=None, deadline=None)
 @given(st.text())
 def test_printable_text_can_always_be_encoded_and_has_no_controls(raw: str) -> None:
     shown = text.printable(raw)
