@@ -22,11 +22,6 @@ class CancelToken:
         self._signal: int | None = None
         self._shields = 0
 
-    @property
-    def is_cancelled(self) -> bool:
-        """True once somebody asked to stop."""
-        return self._signal is not None
-
     def cancel(self, signal_number: int = signal.SIGINT) -> None:
         """Ask to stop. The number of the signal that asked becomes part of the exit status (128 + n)."""
         with self._lock:
