@@ -21,6 +21,8 @@ from chimage_core.storage.sessions import session
 
 if TYPE_CHECKING:
     # Imported where it is used: listing images must not pay for it.
+    from chimage_core.cache.git.cache import GitCache
+    from chimage_core.cache.git.engine import Engine
     from chimage_core.cache.protocol import Cache
 
 
@@ -32,31 +34,47 @@ class Workspace:
         layout: Layout,
         locks: Locks,
         *,
-        open_cache: "Callable[[Images], Cache]",
-        open_git_cache: "Callable[[], Cache]",
+        open_git_cache: "Callable[[], GitCache]",
+        open_no_cache: "Callable[[Images], Cache] | None",
         runner: str,
         emit: Sink,
         cancel: CancelToken,
     ) -> None:
-        """`runner` says what executes RUN, in the words of `--runner`."""
+        """`open_no_cache` is given if nothing is to be cached. `runner`: what executes RUN, in words of `--runner`."""
         self.layout = layout
         self.locks = locks
         self.images = Images(layout)
         self.runners = RunnerSupply(runner, layout.sides, layout.probes)
         self.emit = emit
         self.cancel = cancel
-        self._open_cache = open_cache
         self._open_git_cache = open_git_cache
+        self._open_no_cache = open_no_cache
 
     @cached_property
     def cache(self) -> "Cache":
-        """The build cache, opened when it is first asked for. Raises FileError, CacheError, CacheBroken."""
-        return self._open_cache(self.images)
+        """The build cache as the user wants it, opened when it is first asked for.
+
+        Raises FileError, CacheError, CacheBroken.
+        """
+        return self._open_no_cache(self.images) if self._open_no_cache else self.lasting_cache
 
     @cached_property
-    def lasting_cache(self) -> "Cache":
+    def lasting_cache(self) -> "GitCache":
         """The build cache on the disk, also where `cache` is off: deleting and recovering concern it, too."""
-        return self.cache if self.cache.keeps_snapshots else self._open_git_cache()
+        return self._open_git_cache()
+
+    @property
+    def engine(self) -> "Engine":
+        """The opened repository of the build cache, for looking into it and for its upkeep. Raises CacheDisabled."""
+        self.require_cache()
+        return self.lasting_cache.engine
+
+    def require_cache(self) -> None:
+        """Raise CacheDisabled if the build cache is off."""
+        if self._open_no_cache is not None:
+            from chimage_core.errors import CacheDisabled
+
+            raise CacheDisabled("the build cache is disabled", hint="omit --no-cache, or unset $CH_IMAGE_CACHE")
 
     @cached_property
     def architecture(self) -> str:
@@ -114,12 +132,7 @@ def open_reader(settings: Settings, argv: Sequence[str], *, emit: Sink, cancel: 
 def _assembled(
     settings: Settings, layout: Layout, locks: Locks, runner: str, emit: Sink, cancel: CancelToken
 ) -> Workspace:
-    def open_git_cache() -> "Cache":
-        return _git_cache(settings, layout, emit, cancel)
-
-    def open_cache(images: Images) -> "Cache":
-        if settings.cache != "disabled":
-            return open_git_cache()
+    def open_no_cache(images: Images) -> "Cache":
         from chimage_core.cache.nocache import NoCache
 
         return NoCache(images.published, images.names, cancel=cancel, xattrs=settings.xattrs)
@@ -127,15 +140,15 @@ def _assembled(
     return Workspace(
         layout,
         locks,
-        open_cache=open_cache,
-        open_git_cache=open_git_cache,
+        open_git_cache=lambda: _git_cache(settings, layout, emit, cancel),
+        open_no_cache=open_no_cache if settings.cache == "disabled" else None,
         runner=runner,
         emit=emit,
         cancel=cancel,
     )
 
 
-def _git_cache(settings: Settings, layout: Layout, emit: Sink, cancel: CancelToken) -> "Cache":
+def _git_cache(settings: Settings, layout: Layout, emit: Sink, cancel: CancelToken) -> "GitCache":
     from chimage_core.cache.git.cache import GitCache
     from chimage_core.cache.protocol import CacheMode
 

@@ -1,50 +1,22 @@
 """One function per subcommand: options in, request to `ops`, result as text or JSON. Returns the exit status."""
 
-import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any
 
+from chimage_core.cli.session import Session, open_reading, open_working
 from chimage_core.errors import EXIT_FAILED, EXIT_OK, ForceUnavailable, UsageError
 from chimage_core.text import printable
 
 if TYPE_CHECKING:
     # Imported where they are used: `--help` and `list` must not pay for what `build` needs.
     from chimage_core.build.force import Forcer
-    from chimage_core.cancel import CancelToken
-    from chimage_core.cli.jsonl import JsonLines
     from chimage_core.dockerfile.ast import Dockerfile
-    from chimage_core.events import Sink
     from chimage_core.image.reference import Reference
     from chimage_core.ops.build import BuildRequest
     from chimage_core.ops.list import ListedImage
     from chimage_core.runner.protocol import Bind
-    from chimage_core.settings import Settings
-    from chimage_core.workspace import Workspace
-
-
-class Session(NamedTuple):
-    """What every command gets."""
-
-    argv: Sequence[str]
-    """Our command line, for others who wait for us."""
-    options: argparse.Namespace
-    settings: "Settings"
-    emit: "Sink"
-    json: "JsonLines | None"
-    """Where results go with `--json`."""
-    stdout: TextIO
-    cancel: "CancelToken"
-
-    def option(self, name: str, default: Any = None) -> Any:
-        """Return an option's value; `default` if it was not given."""
-        return getattr(self.options, name, default)
-
-    def print(self, text: str) -> None:
-        """Print one line of the result."""
-        self.stdout.write(text + "\n")
 
 
 Command = Callable[[Session], int]
@@ -62,7 +34,9 @@ def build(session: Session) -> int:
         _print_parse(session, dockerfile)
         return EXIT_OK
     # A dry run only looks.
-    opened = _reader(session) if request.is_dry_run else _workspace(session, runner=session.option("runner", "auto"))
+    opened = (
+        open_reading(session) if request.is_dry_run else open_working(session, runner=session.option("runner", "auto"))
+    )
     with opened as workspace:
         result = ops.build(workspace, request, dockerfile)
     _result(
@@ -76,39 +50,13 @@ def build(session: Session) -> int:
     return EXIT_OK
 
 
-def build_cache(session: Session) -> int:
-    """`build-cache`."""
-    from chimage_core.cli import render
-    from chimage_core.ops import build_cache as ops
-
-    if session.option("reset"):
-        with _workspace(session, exclusive=True) as workspace:
-            ops.reset_cache(workspace)
-    with _reader(session) as workspace:
-        if session.option("tree"):
-            graph = ops.graph(workspace)
-            if session.json:
-                session.json.result({"nodes": [{**node._asdict(), "state": node.state.hex} for node in graph.nodes]})
-                return EXIT_OK
-            for line in render.tree_lines(graph, verbose=session.settings.verbosity > 0):
-                session.print(line)
-            session.print("")
-        summary = ops.summary(workspace)
-    if session.json:
-        session.json.result(summary._asdict())
-    else:
-        for line in render.summary_lines(summary):
-            session.print(line)
-    return EXIT_OK
-
-
 def delete(session: Session) -> int:
     """`delete`."""
     from chimage_core.image.reference import ReferenceGlob
     from chimage_core.ops.delete import delete as delete_images
 
     globs = [ReferenceGlob.parse(text) for text in session.option("image_globs")]
-    with _workspace(session) as workspace:
+    with open_working(session) as workspace:
         deleted = delete_images(workspace, globs)
     _result(session, deleted=[str(reference) for reference in deleted])
     return EXIT_OK
@@ -162,7 +110,7 @@ def import_(session: Session) -> int:
         reference=Reference.parse(session.option("image_ref")),
         with_xattrs=session.settings.xattrs,
     )
-    with _workspace(session) as workspace:
+    with open_working(session) as workspace:
         result = import_image(workspace, request)
     _result(session, reference=str(result.reference), path=result.path, state=result.state)
     return EXIT_OK
@@ -175,7 +123,7 @@ def list_(session: Session) -> int:
     from chimage_core.ops.list import find_image, list_images
 
     wanted = session.option("image_ref")
-    with _reader(session) as workspace:
+    with open_reading(session) as workspace:
         if wanted is not None:
             return _print_details(session, Reference.parse(wanted), find_image(workspace, Reference.parse(wanted)))
         images = list_images(workspace, with_states=session.json is not None)
@@ -204,6 +152,13 @@ def storage_path(session: Session) -> int:
     return EXIT_OK
 
 
+def build_cache(session: Session) -> int:
+    """`build-cache`."""
+    from chimage_core.cli import build_cache as command
+
+    return command.build_cache(session)
+
+
 COMMANDS: dict[str, Command] = {
     "build": build,
     "build-cache": build_cache,
@@ -215,18 +170,6 @@ COMMANDS: dict[str, Command] = {
     "storage-path": storage_path,
 }
 """By name on the command line."""
-
-
-def _workspace(session: Session, **options: Any) -> contextlib.AbstractContextManager["Workspace"]:
-    from chimage_core.workspace import open_workspace
-
-    return open_workspace(session.settings, session.argv, emit=session.emit, cancel=session.cancel, **options)
-
-
-def _reader(session: Session) -> contextlib.AbstractContextManager["Workspace"]:
-    from chimage_core.workspace import open_reader
-
-    return open_reader(session.settings, session.argv, emit=session.emit, cancel=session.cancel)
 
 
 def _print_fact(session: Session, name: str, value: str) -> None:

@@ -115,7 +115,8 @@ def _carry_out(
     options: argparse.Namespace, settings: Settings, argv: Sequence[str], json: "JsonLines | None", printer: Printer
 ) -> int:
     from chimage_core.cancel import CancelToken
-    from chimage_core.cli.commands import COMMANDS, Session, dependencies
+    from chimage_core.cli.commands import COMMANDS, dependencies
+    from chimage_core.cli.session import Session
 
     if getattr(options, "verbose", 0) and getattr(options, "quiet", 0):
         raise UsageError("-q and -v don’t go together")

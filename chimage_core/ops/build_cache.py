@@ -1,28 +1,22 @@
-"""`build-cache`: look at the build cache, or clear it."""
+"""`build-cache`: look at the build cache, or clear it. All raise CacheDisabled if it is off."""
 
 from chimage_core.cache.protocol import CacheGraph, CacheSummary
-from chimage_core.errors import CacheDisabled
 from chimage_core.workspace import Workspace
 
 
 def summary(workspace: Workspace) -> CacheSummary:
-    """Return how much is in the cache. Raises CacheDisabled."""
-    _require(workspace)
+    """Return how much is in the cache."""
+    workspace.require_cache()
     return workspace.cache.summary()
 
 
 def graph(workspace: Workspace) -> CacheGraph:
-    """Return all snapshots. Raises CacheDisabled."""
-    _require(workspace)
+    """Return all snapshots."""
+    workspace.require_cache()
     return workspace.cache.graph()
 
 
 def reset_cache(workspace: Workspace) -> None:
-    """Clear the cache; images stay. The workspace was opened exclusively. Raises CacheDisabled."""
-    _require(workspace)
+    """Clear the cache; images stay. The workspace was opened exclusively."""
+    workspace.require_cache()
     workspace.cache.reset()
-
-
-def _require(workspace: Workspace) -> None:
-    if not workspace.cache.keeps_snapshots:
-        raise CacheDisabled("the build cache is disabled", hint="omit --no-cache, or unset $CH_IMAGE_CACHE")

@@ -70,19 +70,19 @@ class GitCache:
         """Return the snapshot of this state; never one in rebuild mode."""
         if self._mode is CacheMode.REBUILD:
             return None
-        commit = self._engine.references.get(STATES + state.hex)
+        commit = self.engine.references.get(STATES + state.hex)
         return None if commit is None else Snapshot(state, commit.hex())
 
     def head(self, name: str) -> Snapshot | None:
         """Return the snapshot of an image, or None."""
-        commit = self._engine.references.get(IMAGES + escape(name))
-        return None if commit is None else self._engine.snapshot(commit)
+        commit = self.engine.references.get(IMAGES + escape(name))
+        return None if commit is None else self.engine.snapshot(commit)
 
     def config(self, snapshot: Snapshot) -> ImageConfig:
         """Return the configuration of a snapshot. Raises NotInCache, CacheBroken."""
         from chimage_core.cache.git.objects import BLOB
 
-        data = self._engine.store.read_kind(self._engine.entry(snapshot.token, b"config.json"), BLOB)
+        data = self.engine.store.read_kind(self.engine.entry(snapshot.token, b"config.json"), BLOB)
         try:
             return ImageConfig.from_json(data, architecture="unknown")
         except ValueError as error:
@@ -102,7 +102,7 @@ class GitCache:
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the images that have a head, sorted."""
-        return tuple(sorted(unescape(name.removeprefix(IMAGES)) for name in self._engine.references.below(IMAGES)))
+        return tuple(sorted(unescape(name.removeprefix(IMAGES)) for name in self.engine.references.below(IMAGES)))
 
     # Image directories
 
@@ -112,7 +112,7 @@ class GitCache:
             return
         from chimage_core.cache.git import restoring
 
-        restoring.restore(self._engine, self._places, snapshot, place)
+        restoring.restore(self.engine, self._places, snapshot, place)
 
     def opening(self, place: ImagePlace) -> None:
         """Say that the place is about to be changed."""
@@ -123,22 +123,22 @@ class GitCache:
         from chimage_core.cache.git import recording
 
         replaces = self._mode is CacheMode.REBUILD
-        return recording.record(self._engine, self._places, place, record, replaces=replaces)
+        return recording.record(self.engine, self._places, place, record, replaces=replaces)
 
     # Images
 
     def publish(self, name: str, snapshot: Snapshot) -> None:
         """Make the snapshot the head of an image."""
-        self._engine.references.set(IMAGES + escape(name), bytes.fromhex(snapshot.token))
-        if self._engine.repository.has_many_packs():
+        self.engine.references.set(IMAGES + escape(name), bytes.fromhex(snapshot.token))
+        if self.engine.repository.has_many_packs():
             from chimage_core.cache.git import tidy
 
-            self._engine.store.refresh()
-            tidy.merge_packs(self._engine.store, self._engine.repository.packs, sync=self._options.sync)
+            self.engine.store.refresh()
+            tidy.merge_packs(self.engine.store, self.engine.repository.packs, sync=self._options.sync)
 
     def forget(self, name: str) -> None:
         """Take the head of an image away; `recover` can bring it back."""
-        references, reference = self._engine.references, IMAGES + escape(name)
+        references, reference = self.engine.references, IMAGES + escape(name)
         commit = references.get(reference)
         if commit is not None:
             # Nanoseconds, in a fixed width so that names sort by time.
@@ -147,14 +147,14 @@ class GitCache:
 
     def recover(self, name: str) -> Snapshot | None:
         """Make the last head of a deleted image its head again."""
-        references = self._engine.references
+        references = self.engine.references
         deleted = references.below(f"{DELETED}{escape(name)}/")
         if not deleted:
             return None
         newest = max(deleted)
         references.set(IMAGES + escape(name), deleted[newest])
         references.delete(newest)
-        return self._engine.snapshot(deleted[newest])
+        return self.engine.snapshot(deleted[newest])
 
     # The cache as a whole
 
@@ -163,7 +163,7 @@ class GitCache:
         from chimage_core.cache.git import tidy
 
         tidy.remove(self._path)
-        for opened in ("_engine", "_places"):
+        for opened in ("engine", "_places"):
             self.__dict__.pop(opened, None)
 
     def sweep(self) -> None:
@@ -176,7 +176,7 @@ class GitCache:
         """Return how much is in the cache."""
         from chimage_core.cache.git import graph
 
-        references = self._engine.references
+        references = self.engine.references
         files, disk_bytes = graph.disk_use(self._path)
         return CacheSummary(
             named_images=len(references.below(IMAGES)),
@@ -192,19 +192,20 @@ class GitCache:
         """Return all snapshots."""
         from chimage_core.cache.git import graph
 
-        return graph.read_graph(self._engine.store, self._engine.references)
+        return graph.read_graph(self.engine.store, self.engine.references)
 
     def _stamp(self, place: ImagePlace) -> stamps.Stamp | None:
         """Return what is known of a place, if it is about this repository."""
         stamp = stamps.read(place)
-        return stamp if stamp is not None and stamp.cache == self._engine.repository.id else None
+        return stamp if stamp is not None and stamp.cache == self.engine.repository.id else None
 
     @cached_property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """The opened repository, for what maintains it. Raises as `Repository` does."""
         return Engine(self._path, self._options)
 
     @cached_property
     def _places(self) -> "Places":
         from chimage_core.cache.git.places import Places
 
-        return Places(self._engine)
+        return Places(self.engine)

@@ -63,6 +63,12 @@ class Pack:
         names = [view[_NAMES + 20 * number : _NAMES + 20 * number + 20] for number in range(self.count)]
         return sorted((self._offset(number), name) for number, name in enumerate(names))
 
+    def sizes(self) -> list[tuple[bytes, int]]:
+        """Return (name, bytes in this file) of all objects, by offset."""
+        entries = self.entries()
+        ends = [offset for offset, _ in entries[1:]] + [self.end]
+        return [(name, end - offset) for (offset, name), end in zip(entries, ends, strict=True)]
+
     def head(self, offset: int) -> tuple[int, int, int]:
         """Return type and size of the entry at `offset`, and where its stream (or delta base) begins."""
         data = self.data

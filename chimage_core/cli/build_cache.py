@@ -1,0 +1,66 @@
+"""`build-cache`: its operations in the order in which they happen (manual, "build-cache"), then a summary.
+
+Each operation opens the storage directory as it needs it: who only looks takes no lock.
+"""
+
+from collections.abc import Callable
+
+from chimage_core.cli.session import Session, open_reading, open_working
+from chimage_core.errors import EXIT_OK
+
+Operation = Callable[[Session], bool]
+"""Carries out one option; returns whether the summary still follows."""
+
+
+def build_cache(session: Session) -> int:
+    """Carry out what was asked for, in this order, and print the summary."""
+    wants_summary = True
+    for option, operation in _OPERATIONS.items():
+        if session.option(option):
+            wants_summary = operation(session) and wants_summary
+    if wants_summary:
+        _summary(session)
+    return EXIT_OK
+
+
+def _reset(session: Session) -> bool:
+    from chimage_core.ops import build_cache as ops
+
+    with open_working(session, exclusive=True) as workspace:
+        ops.reset_cache(workspace)
+    return True
+
+
+def _tree(session: Session) -> bool:
+    from chimage_core.cli import render
+    from chimage_core.ops import build_cache as ops
+
+    with open_reading(session) as workspace:
+        graph = ops.graph(workspace)
+    if session.json:
+        session.json.result({"nodes": [{**node._asdict(), "state": node.state.hex} for node in graph.nodes]})
+        return False
+    for line in render.tree_lines(graph, verbose=session.settings.verbosity > 0):
+        session.print(line)
+    session.print("")
+    return True
+
+
+def _summary(session: Session) -> None:
+    from chimage_core.cli import render
+    from chimage_core.ops import build_cache as ops
+
+    with open_reading(session) as workspace:
+        summary = ops.summary(workspace)
+    if session.json:
+        session.json.result(summary._asdict())
+    else:
+        for line in render.summary_lines(summary):
+            session.print(line)
+
+
+_OPERATIONS: dict[str, Operation] = {
+    "reset": _reset,
+    "tree": _tree,
+}
+"""By option, in the order in which they happen."""

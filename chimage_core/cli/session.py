@@ -1,0 +1,50 @@
+"""What every command gets, and how it opens the storage directory."""
+
+import argparse
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+if TYPE_CHECKING:
+    # Imported where they are used: `--help` and `list` must not pay for what `build` needs.
+    from chimage_core.cancel import CancelToken
+    from chimage_core.cli.jsonl import JsonLines
+    from chimage_core.events import Sink
+    from chimage_core.settings import Settings
+    from chimage_core.workspace import Workspace
+
+
+class Session(NamedTuple):
+    """What every command gets."""
+
+    argv: Sequence[str]
+    """Our command line, for others who wait for us."""
+    options: argparse.Namespace
+    settings: "Settings"
+    emit: "Sink"
+    json: "JsonLines | None"
+    """Where results go with `--json`."""
+    stdout: TextIO
+    cancel: "CancelToken"
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """Return an option's value; `default` if it was not given."""
+        return getattr(self.options, name, default)
+
+    def print(self, text: str) -> None:
+        """Print one line of the result."""
+        self.stdout.write(text + "\n")
+
+
+def open_working(session: Session, **options: Any) -> contextlib.AbstractContextManager["Workspace"]:
+    """Open the storage directory for work; see `open_workspace`."""
+    from chimage_core.workspace import open_workspace
+
+    return open_workspace(session.settings, session.argv, emit=session.emit, cancel=session.cancel, **options)
+
+
+def open_reading(session: Session) -> contextlib.AbstractContextManager["Workspace"]:
+    """Open the storage directory for looking at it; see `open_reader`."""
+    from chimage_core.workspace import open_reader
+
+    return open_reader(session.settings, session.argv, emit=session.emit, cancel=session.cancel)
