@@ -14,7 +14,8 @@ _NAMES = 8 + 1024
 _CHECKSUMS = 40
 """Bytes at the end of an index."""
 _MAGIC = b"\xfftOc\0\0\0\2"
-_HINT = "try build-cache --reset"
+REPAIR_HINT = "build-cache --check tells what else is damaged, build-cache --repair mends what can be mended"
+"""What to do about damage."""
 
 
 class Pack:
@@ -26,13 +27,13 @@ class Pack:
         self.path = index.removesuffix(".idx") + ".pack"
         self._index = _map(index)
         if self._index[:8] != _MAGIC or len(self._index) < _NAMES + _CHECKSUMS:
-            raise CacheBroken(f"not a pack index of version 2: {index}", hint=_HINT)
+            raise CacheBroken(f"not a pack index of version 2: {index}", hint=REPAIR_HINT)
         self._fanout = struct.unpack_from(">256I", self._index, 8)
         self.count = self._fanout[255]
         self._map = _map(self.path)
         # The checksum of the pack is at its end, and in the index: so one that was cut off is noticed at once.
         if len(self._index) < _NAMES + _CHECKSUMS + 28 * self.count or self._map[-20:] != self._index[-40:-20]:
-            raise CacheBroken(f"pack in the build cache is damaged: {self.path}", hint=_HINT)
+            raise CacheBroken(f"pack in the build cache is damaged: {self.path}", hint=REPAIR_HINT)
         self.data = memoryview(self._map)
         self.size = len(self.data)
         self.end = self.size - 20
@@ -98,5 +99,5 @@ class Pack:
 def _map(path: str) -> mmap.mmap:
     with open(path, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
-            raise CacheBroken(f"file of the build cache is empty: {path}", hint=_HINT)
+            raise CacheBroken(f"file of the build cache is empty: {path}", hint=REPAIR_HINT)
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

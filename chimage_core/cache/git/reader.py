@@ -10,11 +10,11 @@ import contextlib
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from chimage_core.cache.git import deflate
 from chimage_core.cache.git.objects import KIND_NAMES
-from chimage_core.cache.git.packfile import Pack
+from chimage_core.cache.git.packfile import REPAIR_HINT, Pack
 from chimage_core.errors import CacheBroken, NotInCache, file_errors
 
 _OFFSET_DELTA, _NAME_DELTA = 6, 7
@@ -28,9 +28,14 @@ _BASES = 16 << 20
 class ObjectStore:
     """All objects of a repository."""
 
-    def __init__(self, objects: str) -> None:
-        """`objects` is the repository's directory of this name. Nothing is opened before it is needed."""
+    def __init__(self, objects: str, *, on_damage: Callable[[str, CacheBroken], None] | None = None) -> None:
+        """`objects` is the repository's directory of this name. Nothing is opened before it is needed.
+
+        `on_damage` is told of packs (by the path of their index) that cannot be opened, which then count as not there;
+        without it, that is an error of every method.
+        """
         self._objects = objects
+        self._on_damage = on_damage
         self._directory = os.path.join(objects, "pack")
         self._packs: list[Pack] = []
         self._opened: set[str] = set()
@@ -54,7 +59,17 @@ class ObjectStore:
         try:
             return self._read_entry(*location)
         except _DAMAGE as error:
-            raise _damaged(name, error) from error
+            copy = self._read_copy(name, location[0])
+            if copy is None:
+                raise _damaged(name, error) from error
+            return copy
+
+    def read_at(self, pack: Pack, offset: int) -> tuple[int, bytes]:
+        """Return type and content of the entry at an offset, whatever its name is. Raises CacheBroken, NotInCache."""
+        try:
+            return self._read_entry(pack, offset)
+        except _DAMAGE as error:
+            raise CacheBroken(f"entry at {offset} of {pack.path} is damaged: {error}", hint=REPAIR_HINT) from error
 
     def read_kind(self, name: bytes, kind: int) -> bytes:
         """Return the content of an object that must be of this type. Raises NotInCache, CacheBroken."""
@@ -93,7 +108,12 @@ class ObjectStore:
     def add_pack(self, index: str) -> None:
         """Take note of a pack, unless it has vanished (its objects are then in another)."""
         with file_errors("read build cache", index), contextlib.suppress(FileNotFoundError):
-            self._packs.insert(0, Pack(index))
+            try:
+                self._packs.insert(0, Pack(index))
+            except CacheBroken as error:
+                if self._on_damage is None:
+                    raise
+                self._on_damage(index, error)
             self._opened.add(os.path.basename(index))
 
     def packs(self) -> list[Pack]:
@@ -129,6 +149,15 @@ class ObjectStore:
                 if position:  # Objects that are used together are mostly in the same pack.
                     self._packs.insert(0, self._packs.pop(position))
                 return pack, offset
+        return None
+
+    def _read_copy(self, name: bytes, damaged: Pack) -> tuple[int, bytes] | None:
+        """Return an object from another pack than the one where it is damaged, if it is there, too."""
+        for pack in self._packs:
+            offset = None if pack is damaged else pack.find(name)
+            if offset is not None:
+                with contextlib.suppress(*_DAMAGE):
+                    return self._read_entry(pack, offset)
         return None
 
     def _read_entry(self, pack: Pack, offset: int) -> tuple[int, bytes]:
@@ -199,7 +228,7 @@ _DAMAGE = (ValueError, IndexError, OverflowError, RecursionError, struct.error, 
 
 
 def _damaged(name: bytes, error: Exception) -> CacheBroken:
-    return CacheBroken(f"object {name.hex()} in the build cache is damaged: {error}", hint="try build-cache --reset")
+    return CacheBroken(f"object {name.hex()} in the build cache is damaged: {error}", hint=REPAIR_HINT)
 
 
 def _apply_delta(base: bytes, delta: bytes) -> bytes:

@@ -57,11 +57,11 @@ class References:
         finally:
             os.close(descriptor)
         if _OBJECT.match(text) is None:
-            raise CacheBroken(f"malformed reference in the build cache: {name}", hint="try build-cache --reset")
+            raise CacheBroken(f"malformed reference in the build cache: {name}", hint="mend it: build-cache --repair")
         return bytes.fromhex(text[:40].decode())
 
     def create(self, name: str, commit: bytes) -> bytes:
-        """Make a reference unless there is one already; return what it then points to."""
+        """Make a reference unless there is one already; return what it then points to. A malformed one is replaced."""
         packed = self._get_packed(name)
         if packed is not None:
             return packed
@@ -69,7 +69,10 @@ class References:
             try:
                 os.link(temporary, self._path(name))
             except FileExistsError:
-                return self.get(name) or commit
+                try:
+                    return self.get(name) or commit
+                except CacheBroken:
+                    os.rename(temporary, self._path(name))
             except OSError:  # A file system without hard links: the last one wins.
                 os.rename(temporary, self._path(name))
         return commit
@@ -94,14 +97,22 @@ class References:
     def below(self, prefix: str) -> dict[str, bytes]:
         """Return all references whose names start with `prefix`, which ends with a slash; sorted by name."""
         names = {name: commit for commit, name in self._packed_lines() if name.startswith(prefix)}
+        for name in self._loose(prefix):
+            commit = self.get(name)
+            if commit is not None:
+                names[name] = commit
+        return dict(sorted(names.items()))
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of all references below `prefix`, sorted, also of malformed ones."""
+        packed = (name for _, name in self._packed_lines() if name.startswith(prefix))
+        return sorted({*packed, *self._loose(prefix)})
+
+    def _loose(self, prefix: str) -> Iterator[str]:
         for directory, _, files in os.walk(self._path(prefix)):
             for file in files:
                 if not file.startswith(".") and not file.endswith(".lock"):
-                    name = os.path.relpath(os.path.join(directory, file), self._root)
-                    commit = self.get(name)
-                    if commit is not None:
-                        names[name] = commit
-        return dict(sorted(names.items()))
+                    yield os.path.relpath(os.path.join(directory, file), self._root)
 
     def _path(self, name: str) -> str:
         return os.path.join(self._root, name)
