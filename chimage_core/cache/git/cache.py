@@ -18,7 +18,7 @@ from chimage_core.cache.stamp import PlaceState
 from chimage_core.cache.state import StateID
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import CacheBroken
-from chimage_core.events import Sink
+from chimage_core.events import Sink, Warned
 from chimage_core.image.config import ImageConfig
 from chimage_core.rootfs.place import ImagePlace
 
@@ -54,6 +54,7 @@ class GitCache:
         """
         self._path = repository
         self._mode = mode
+        self._has_warned = False
         self._options = Options(
             emit=emit,
             cancel=cancel,
@@ -70,7 +71,11 @@ class GitCache:
         """Return the snapshot of this state; never one in rebuild mode."""
         if self._mode is CacheMode.REBUILD:
             return None
-        commit = self.engine.references.get(STATES + state.hex)
+        try:
+            commit = self.engine.references.get(STATES + state.hex)
+        except CacheBroken as error:
+            self._warn_of_damage(error)
+            return None
         return None if commit is None else Snapshot(state, commit.hex())
 
     def head(self, name: str) -> Snapshot | None:
@@ -102,7 +107,7 @@ class GitCache:
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the images that have a head, sorted."""
-        return tuple(sorted(unescape(name.removeprefix(IMAGES)) for name in self.engine.references.below(IMAGES)))
+        return tuple(sorted(unescape(name.removeprefix(IMAGES)) for name in self.engine.references.names(IMAGES)))
 
     # Image directories
 
@@ -179,8 +184,8 @@ class GitCache:
         references = self.engine.references
         files, disk_bytes = graph.disk_use(self._path)
         return CacheSummary(
-            named_images=len(references.below(IMAGES)),
-            state_ids=len(references.below(STATES)),
+            named_images=len(references.names(IMAGES)),
+            state_ids=len(references.names(STATES)),
             commits=len(self.graph().nodes),
             files=files,
             disk_bytes=disk_bytes,
@@ -193,6 +198,12 @@ class GitCache:
         from chimage_core.cache.git import graph
 
         return graph.read_graph(self.engine.store, self.engine.references)
+
+    def _warn_of_damage(self, error: CacheBroken) -> None:
+        """Say once that what is damaged counts as a miss: the step is carried out again, which mends it."""
+        if not self._has_warned:
+            self._has_warned = True
+            self._options.emit(Warned(text=f"{error}; it counts as a miss ({error.hint})"))
 
     def _stamp(self, place: ImagePlace) -> stamps.Stamp | None:
         """Return what is known of a place, if it is about this repository."""

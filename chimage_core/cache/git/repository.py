@@ -89,7 +89,8 @@ class Repository:
         version, identity = _FORMAT.search(config), _ID.search(config)
         if version is None or identity is None:
             raise CacheBroken(
-                f"not a build cache of this program: {self.path}", hint="try deleting it with build-cache --reset"
+                f"not a build cache of this program: {self.path}",
+                hint="build-cache --repair mends its configuration; build-cache --reset deletes it",
             )
         if int(version[1]) != FORMAT:
             raise CacheError(
