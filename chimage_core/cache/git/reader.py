@@ -55,7 +55,7 @@ class ObjectStore:
         """Return type and content of an object. Raises NotInCache, CacheBroken."""
         location = self._locate(name)
         if location is None:
-            return self._read_loose(name)
+            return self.read_loose(name)
         try:
             return self._read_entry(*location)
         except _DAMAGE as error:
@@ -82,7 +82,7 @@ class ObjectStore:
         """Give the content of a blob in pieces, so that a big one is never in memory. Raises as `read` does."""
         location = self._locate(name)
         if location is None:
-            yield self._read_loose(name)[1]
+            yield self.read_loose(name)[1]
             return
         pack, offset = location
         try:
@@ -205,7 +205,8 @@ class ObjectStore:
         text = name.hex()
         return os.path.join(self._objects, text[:2], text[2:])
 
-    def _read_loose(self, name: bytes) -> tuple[int, bytes]:
+    def read_loose(self, name: bytes) -> tuple[int, bytes]:
+        """Return type and content of an object that is in no pack. Raises NotInCache, CacheBroken."""
         path = self._loose(name)
         try:
             with open(path, "rb") as file:
