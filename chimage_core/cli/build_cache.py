@@ -46,6 +46,20 @@ def _tree(session: Session) -> bool:
     return True
 
 
+def _disk_use(session: Session) -> bool:
+    from chimage_core.cli import render_du
+    from chimage_core.ops.du import disk_use
+
+    with open_reading(session) as workspace:
+        use = disk_use(workspace)
+    if session.json:
+        session.json.result(render_du.du_document(use))
+    else:
+        for line in render_du.du_lines(use):
+            session.print(line)
+    return False
+
+
 def _summary(session: Session) -> None:
     from chimage_core.cli import render
     from chimage_core.ops import build_cache as ops
@@ -62,5 +76,6 @@ def _summary(session: Session) -> None:
 _OPERATIONS: dict[str, Operation] = {
     "reset": _reset,
     "tree": _tree,
+    "du": _disk_use,
 }
 """By option, in the order in which they happen."""

@@ -167,6 +167,7 @@ def _cache_options(cache: argparse.ArgumentParser) -> None:
 
 def _delete_options(delete: argparse.ArgumentParser) -> None:
     delete.add_argument("image_globs", metavar="IMAGE_GLOB", nargs="+", help="images to delete; quote * ? [ ]")
+    cache.add_argument("--du", action="store_true", help="print what takes how much disk space, by image and by kind")
 
 
 def _gestalt_options(gestalt: argparse.ArgumentParser) -> None:

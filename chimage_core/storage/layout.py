@@ -82,6 +82,11 @@ class Layout:
         return self._in("blobs")
 
     @property
+    def uploads(self) -> str:
+        """Directory of layers packed for a push."""
+        return os.path.join(self.blobs, "packed")
+
+    @property
     def images(self) -> str:
         """Directory of finished images."""
         return self._in("img")

@@ -69,8 +69,12 @@ class Reach:
                     new.add(entry)
 
     def _find_large(self, blob: bytes) -> None:
-        for name, size in _LARGE.findall(self._store.read_kind(blob, BLOB)):
-            self.large[name] = int(size)
+        self.large.update(large_files(self._store.read_kind(blob, BLOB)))
+
+
+def large_files(metadata: bytes) -> dict[bytes, int]:
+    """Return the sizes of the large files that the metadata of a directory names, by what `big=` names."""
+    return {name: int(size) for name, size in _LARGE.findall(metadata)}
 
 
 def stored_sizes(store: ObjectStore) -> dict[bytes, int]:
