@@ -95,13 +95,29 @@ class References:
                     os.rmdir(os.path.dirname(path))
 
     def below(self, prefix: str) -> dict[str, bytes]:
-        """Return all references whose names start with `prefix`, which ends with a slash; sorted by name."""
-        names = {name: commit for commit, name in self._packed_lines() if name.startswith(prefix)}
+        """Return all references whose names start with `prefix`, which ends with a slash; sorted by name.
+
+        Raises CacheBroken if one is malformed.
+        """
+        values, malformed = self.survey(prefix)
+        if malformed:
+            self.get(malformed[0])
+        return values
+
+    def survey(self, prefix: str) -> tuple[dict[str, bytes], list[str]]:
+        """Return all references below `prefix` that can be read, and the names of those that are malformed; sorted."""
+        values = {name: commit for commit, name in self._packed_lines() if name.startswith(prefix)}
+        malformed = []
         for name in self._loose(prefix):
-            commit = self.get(name)
-            if commit is not None:
-                names[name] = commit
-        return dict(sorted(names.items()))
+            try:
+                commit = self.get(name)
+            except CacheBroken:
+                malformed.append(name)
+                values.pop(name, None)
+            else:
+                if commit is not None:
+                    values[name] = commit
+        return dict(sorted(values.items())), sorted(malformed)
 
     def names(self, prefix: str) -> list[str]:
         """Return the names of all references below `prefix`, sorted, also of malformed ones."""
