@@ -7,7 +7,7 @@ merged when there are many, by copying their entries as they are.
 import contextlib
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from chimage_core.cache.git.packfile import Pack
 from chimage_core.cache.git.packs import TEMPORARY_PACK, PackWriter
@@ -58,17 +58,26 @@ def sweep(repository: str) -> None:
     for name in os.listdir(parent):  # A repository that was being made, or removed.
         if name.startswith(TEMPORARY_PREFIX):
             remove_tree(os.path.join(parent, name))
+    for path in leftovers(repository):
+        if os.path.isdir(path) and not os.path.islink(path):
+            remove_tree(path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def leftovers(repository: str) -> Iterator[str]:
+    """Give the paths of temporary files and directories, and of half packs, whether or not somebody works on them."""
     for directory, folders, names in os.walk(repository):
         for name in names:
             is_temporary = name.startswith((TEMPORARY_PACK, ".tmp-", "tmp_")) or name.endswith(".lock")
             orphan = name.startswith("pack-") and name.endswith(".pack") and f"{name[:-5]}.idx" not in names
             headless = name.startswith("pack-") and name.endswith(".idx") and f"{name[:-4]}.pack" not in names
             if is_temporary or orphan or headless:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(os.path.join(directory, name))
+                yield os.path.join(directory, name)
         for folder in [folder for folder in folders if folder.startswith(".tmp-")]:
-            remove_tree(os.path.join(directory, folder))
             folders.remove(folder)
+            yield os.path.join(directory, folder)
 
 
 def _copy(pack: Pack, writer: PackWriter) -> bool:
