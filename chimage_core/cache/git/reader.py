@@ -10,12 +10,15 @@ import contextlib
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
-from chimage_core.cache.git import deflate
+from chimage_core.cache.git import alternates, deflate
+from chimage_core.cache.git.alternates import Alternates
 from chimage_core.cache.git.objects import KIND_NAMES
+from chimage_core.cache.git.packdirectory import PackDirectory
 from chimage_core.cache.git.packfile import REPAIR_HINT, Pack
-from chimage_core.errors import CacheBroken, NotInCache, file_errors
+from chimage_core.errors import CacheBroken, NotInCache
 
 _OFFSET_DELTA, _NAME_DELTA = 6, 7
 _CHUNK = 1 << 20
@@ -26,22 +29,35 @@ _BASES = 16 << 20
 
 
 class ObjectStore:
-    """All objects of a repository."""
+    """All objects of a repository, and those that it borrows from others (see `alternates`)."""
 
-    def __init__(self, objects: str, *, on_damage: Callable[[str, CacheBroken], None] | None = None) -> None:
+    def __init__(
+        self,
+        objects: str,
+        *,
+        on_damage: Callable[[str, CacheBroken], None] | None = None,
+        borrowed: Sequence[str] = (),
+        complain: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """`objects` is the repository's directory of this name. Nothing is opened before it is needed.
 
         `on_damage` is told of packs (by the path of their index) that cannot be opened, which then count as not there;
-        without it, that is an error of every method.
+        without it, that is an error of every method. `borrowed` are `objects` directories besides those that the
+        repository itself names; `complain` is told what cannot be read there.
         """
         self._objects = objects
         self._on_damage = on_damage
-        self._directory = os.path.join(objects, "pack")
-        self._packs: list[Pack] = []
-        self._opened: set[str] = set()
+        self._more = borrowed
+        self._complain = complain
+        self._own = PackDirectory(objects)
         self._bases: dict[tuple[str, int], tuple[int, bytes]] = {}
         self._bases_size = 0
         self._is_listed = False
+
+    @cached_property
+    def alternates(self) -> Alternates:
+        """What is borrowed from other repositories. Raises FileError."""
+        return Alternates(alternates.reached_from(self._objects, self._more), self._complain)
 
     def contains(self, name: bytes) -> bool:
         """Return whether the object is in a pack that we know: written before `refresh`, or before the first use."""
@@ -49,7 +65,7 @@ class ObjectStore:
 
     def exists(self, name: bytes) -> bool:
         """Return whether the object is there now."""
-        return self._locate(name) is not None or os.path.exists(self._loose(name))
+        return self._locate(name) is not None or any(map(os.path.exists, self._loose(name)))
 
     def read(self, name: bytes) -> tuple[int, bytes]:
         """Return type and content of an object. Raises NotInCache, CacheBroken."""
@@ -98,62 +114,53 @@ class ObjectStore:
         """Take note of packs that were added since."""
         self._is_listed = True
         try:
-            listing = os.listdir(self._directory)
+            indexes = self._own.unseen()
         except FileNotFoundError:
             return
-        for name in listing:
-            if name.endswith(".idx") and name not in self._opened:
-                self.add_pack(os.path.join(self._directory, name))
+        for index in indexes:
+            self.add_pack(index)
 
     def add_pack(self, index: str) -> None:
-        """Take note of a pack, unless it has vanished (its objects are then in another)."""
-        with file_errors("read build cache", index), contextlib.suppress(FileNotFoundError):
-            try:
-                self._packs.insert(0, Pack(index))
-            except CacheBroken as error:
-                if self._on_damage is None:
-                    raise
-                self._on_damage(index, error)
-            self._opened.add(os.path.basename(index))
+        """Take note of a pack of the repository itself, unless it has vanished (its objects are then in another)."""
+        try:
+            self._own.open(index)
+        except CacheBroken as error:
+            if self._on_damage is None:
+                raise
+            self._own.ignore(index)
+            self._on_damage(index, error)
 
     def packs(self) -> list[Pack]:
-        """Return the packs that we know."""
+        """Return the packs that we know; none that is borrowed."""
         if not self._is_listed:
             self.refresh()
-        return list(self._packs)
+        return list(self._own.packs)
 
     def release(self) -> None:
         """Give the memory of what was read back to the system: mapped pages count as ours."""
-        for pack in self._packs:
-            if pack.size > _WHOLE:
-                pack.release()
+        self._own.release()
+        self.alternates.release()
 
     def forget_removed(self) -> None:
         """Close packs whose files are gone."""
-        self._packs = [pack for pack in self._packs if os.path.exists(pack.index_path)]
-        self._opened = {os.path.basename(pack.index_path) for pack in self._packs}
+        self._own.forget_removed()
 
     def _locate(self, name: bytes) -> tuple[Pack, int] | None:
         location = self._locate_known(name)
         if location is None:
             self.refresh()
+            self.alternates.refresh()
             location = self._locate_known(name)
         return location
 
     def _locate_known(self, name: bytes) -> tuple[Pack, int] | None:
         if not self._is_listed:
             self.refresh()
-        for position, pack in enumerate(self._packs):
-            offset = pack.find(name)
-            if offset is not None:
-                if position:  # Objects that are used together are mostly in the same pack.
-                    self._packs.insert(0, self._packs.pop(position))
-                return pack, offset
-        return None
+        return self._own.find(name) or self.alternates.find(name)
 
     def _read_copy(self, name: bytes, damaged: Pack) -> tuple[int, bytes] | None:
         """Return an object from another pack than the one where it is damaged, if it is there, too."""
-        for pack in self._packs:
+        for pack in (*self._own.packs, *self.alternates.packs()):
             offset = None if pack is damaged else pack.find(name)
             if offset is not None:
                 with contextlib.suppress(*_DAMAGE):
@@ -201,27 +208,43 @@ class ObjectStore:
             self._bases_size -= len(self._bases.pop(oldest)[1])
         self._bases[key] = value
 
-    def _loose(self, name: bytes) -> str:
+    def _loose(self, name: bytes) -> Iterator[str]:
+        """Give the paths where an object may be in a file of its own."""
         text = name.hex()
-        return os.path.join(self._objects, text[:2], text[2:])
+        for objects in (self._objects, *self.alternates.directories):
+            yield os.path.join(objects, text[:2], text[2:])
 
     def read_loose(self, name: bytes) -> tuple[int, bytes]:
         """Return type and content of an object that is in no pack. Raises NotInCache, CacheBroken."""
-        path = self._loose(name)
-        try:
-            with open(path, "rb") as file:
-                raw = file.read()
-        except FileNotFoundError as error:
-            raise NotInCache(f"object {name.hex()} is not in the build cache") from error
-        try:
-            head, _, data = zlib.decompress(raw).partition(b"\0")
-            kind_name, _, size = head.partition(b" ")
-            kinds = {value: key for key, value in KIND_NAMES.items()}
-            if int(size) != len(data):
-                raise ValueError("malformed head")
-            return kinds[kind_name], data
-        except (*_DAMAGE, KeyError) as error:
-            raise _damaged(name, error) from error
+        for number, path in enumerate(self._loose(name)):
+            try:
+                with open(path, "rb") as file:
+                    return _decode_loose(name, file.read())
+            except OSError as error:  # What we may not read of others counts as not there.
+                if number == 0 and not isinstance(error, FileNotFoundError):
+                    raise
+        raise self._missing(name)
+
+    def _missing(self, name: bytes) -> NotInCache:
+        borrowed = self.alternates.directories
+        if not borrowed:
+            return NotInCache(f"object {name.hex()} is not in the build cache")
+        return NotInCache(
+            f"object {name.hex()} is neither in the build cache nor in the shared ones: {', '.join(borrowed)}",
+            hint="if it was removed there: build with --rebuild, or import the base image again",
+        )
+
+
+def _decode_loose(name: bytes, raw: bytes) -> tuple[int, bytes]:
+    try:
+        head, _, data = zlib.decompress(raw).partition(b"\0")
+        kind_name, _, size = head.partition(b" ")
+        kinds = {value: key for key, value in KIND_NAMES.items()}
+        if int(size) != len(data):
+            raise ValueError("malformed head")
+        return kinds[kind_name], data
+    except (*_DAMAGE, KeyError) as error:
+        raise _damaged(name, error) from error
 
 
 _DAMAGE = (ValueError, IndexError, OverflowError, RecursionError, struct.error, zlib.error)
