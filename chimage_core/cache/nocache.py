@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 
 from chimage_core.cache import stamp
-from chimage_core.cache.protocol import CacheGraph, CacheSummary, Snapshot, StepRecord
+from chimage_core.cache.protocol import CacheGraph, CacheSummary, Deletion, Snapshot, StepRecord
 from chimage_core.cache.state import StateID
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import NotInCache, file_errors
@@ -48,6 +48,10 @@ class NoCache:
     def head(self, name: str) -> Snapshot | None:
         """Return the finished image of this name as a snapshot."""
         return _snapshot(name) if os.path.isdir(self._published(name).root) else None
+
+    def shared_head(self, name: str) -> Snapshot | None:
+        """Return None."""
+        return None
 
     def config(self, snapshot: Snapshot) -> ImageConfig:
         """Return what the image says of itself. Raises NotInCache, MetadataInvalid."""
@@ -102,9 +106,13 @@ class NoCache:
     def forget(self, name: str) -> None:
         """Do nothing."""
 
-    def recover(self, name: str) -> Snapshot | None:
-        """Return None: what is deleted is gone."""
-        return None
+    def deleted(self, name: str | None = None) -> tuple[Deletion, ...]:
+        """Return nothing: what is deleted is gone."""
+        return ()
+
+    def recover(self, deletion: Deletion) -> None:
+        """Raise NotInCache."""
+        raise NotInCache(f"image can’t be recovered, the build cache is off: {deletion.name}")
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the finished images, sorted."""

@@ -6,7 +6,7 @@ which snapshot a place holds by the stamp it keeps in the place's side directory
 """
 
 import enum
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from chimage_core.cache.state import StateID
 from chimage_core.image.config import ImageConfig
@@ -29,6 +29,17 @@ class Snapshot(NamedTuple):
     state: StateID
     token: str
     """Only the cache that made it can read this."""
+
+
+class Deletion(NamedTuple):
+    """A deleted image that can be recovered."""
+
+    name: str
+    """File form."""
+    time_ns: int
+    """When it was deleted, ns since the epoch."""
+    snapshot: Snapshot
+    """What it was then."""
 
 
 class StepRecord(NamedTuple):
@@ -71,6 +82,10 @@ class GraphNode(NamedTuple):
     """Seconds since the epoch."""
     images: tuple[str, ...]
     """Names (file form) of images that are at this snapshot."""
+    deleted: tuple[str, ...] = ()
+    """Names of images that were at this snapshot when they were deleted, and that can be recovered."""
+    kept_by: Literal["image", "deleted", "nothing"] = "image"
+    """What a clean-up would keep this snapshot for: an image at it or at a descendant; only deleted ones; nothing."""
 
 
 class CacheGraph(NamedTuple):
@@ -91,6 +106,9 @@ class Cache(Protocol):
 
     def head(self, name: str) -> Snapshot | None:
         """Return the snapshot of an image, or None."""
+
+    def shared_head(self, name: str) -> Snapshot | None:
+        """Return the snapshot of an image of somebody else, whose cache is shared with us, or None."""
 
     def config(self, snapshot: Snapshot) -> ImageConfig:
         """Return the configuration of a snapshot."""
@@ -132,8 +150,11 @@ class Cache(Protocol):
     def forget(self, name: str) -> None:
         """The image was deleted: it has no head any more, but `recover` can bring it back."""
 
-    def recover(self, name: str) -> Snapshot | None:
-        """Make the last head of a deleted image its head again and return it; None if there is none."""
+    def deleted(self, name: str | None = None) -> tuple[Deletion, ...]:
+        """Return the deletions of one image, or of all, that can be undone; newest first."""
+
+    def recover(self, deletion: Deletion) -> None:
+        """Undo a deletion: its snapshot is the head of the image again."""
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the images that have a head, sorted."""

@@ -40,7 +40,7 @@ def _tree(session: Session) -> bool:
     if session.json:
         session.json.result({"nodes": [{**node._asdict(), "state": node.state.hex} for node in graph.nodes]})
         return False
-    for line in render.tree_lines(graph, verbose=session.settings.verbosity > 0):
+    for line in tree_lines(graph, verbose=session.settings.verbosity > 0):
         session.print(line)
     session.print("")
     return True
@@ -61,7 +61,7 @@ def _disk_use(session: Session) -> bool:
 
 
 def _summary(session: Session) -> None:
-    from chimage_core.cli import render
+    from chimage_core.cli.render_tree import tree_lines
     from chimage_core.ops import build_cache as ops
 
     with open_reading(session) as workspace:

@@ -122,6 +122,8 @@ def list_(session: Session) -> int:
     from chimage_core.image.reference import Reference
     from chimage_core.ops.list import find_image, list_images
 
+    if session.option("undeletable"):
+        return _list_undeletable(session)
     wanted = session.option("image_ref")
     with open_reading(session) as workspace:
         if wanted is not None:
@@ -152,6 +154,18 @@ def storage_path(session: Session) -> int:
     return EXIT_OK
 
 
+def undelete(session: Session) -> int:
+    """`undelete`."""
+    from chimage_core.image.reference import Reference
+    from chimage_core.ops.undelete import undelete as undelete_image
+
+    reference = Reference.parse(session.option("image_ref"))
+    with open_working(session) as workspace:
+        result = undelete_image(workspace, reference, session.option("nth"))
+    _result(session, **{**result._asdict(), "reference": str(result.reference)})
+    return EXIT_OK
+
+
 def build_cache(session: Session) -> int:
     """`build-cache`."""
     from chimage_core.cli import build_cache as command
@@ -168,6 +182,7 @@ COMMANDS: dict[str, Command] = {
     "list": list_,
     "reset": reset,
     "storage-path": storage_path,
+    "undelete": undelete,
 }
 """By name on the command line."""
 
@@ -256,6 +271,29 @@ def _print_parse(session: Session, dockerfile: "Dockerfile") -> None:
         return
     for line in to_lines(dockerfile):
         session.print(printable(line))
+
+
+def _list_undeletable(session: Session) -> int:
+    """`list --undeletable`. Of an image that is asked for, all deletions; else only what need not be deleted first."""
+    from chimage_core.cli import render
+    from chimage_core.image.reference import Reference
+    from chimage_core.ops.undelete import undeletable
+
+    wanted = session.option("image_ref")
+    with open_reading(session) as workspace:
+        found = undeletable(workspace, None if wanted is None else Reference.parse(wanted))
+    if wanted is None:
+        found = tuple(image for image in found if not image.exists)
+    if session.json:
+        session.json.result({"images": [{**image._asdict(), "reference": str(image.reference)} for image in found]})
+    elif session.option("long"):
+        for line in render.undeletable_lines(found):
+            session.print(line)
+    else:
+        for image in found:
+            if image.number == 1:
+                session.print(render.image_line(image))
+    return EXIT_OK
 
 
 def _print_details(session: Session, reference: "Reference", image: "ListedImage | None") -> int:

@@ -139,6 +139,12 @@ def _build_options(build: argparse.ArgumentParser) -> None:
 
     build.add_argument("-b", "--bind", metavar="SRC[:DST]", action="append", help="for RUN: show SRC at DST")
     build.add_argument(
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 31):
+        raise argparse.ArgumentTypeError(f"expected a number, 1 or more, not {text!r}")
+    return int(text)
+
+
         "--build-arg", metavar="KEY[=VALUE]", action="append", help="set KEY of ARG (default: the variable’s value)"
     )
     build.add_argument("-f", "--file", metavar="DOCKERFILE", help="Dockerfile (default: CONTEXT/Dockerfile; -: stdin)")
@@ -193,6 +199,15 @@ def _list_options(list_: argparse.ArgumentParser) -> None:
 def _no_options(_: argparse.ArgumentParser) -> None:
     """Nothing but the common ones."""
 
+    list_.add_argument(
+        "-u",
+        "--undeletable",
+        "--undeleteable",
+        dest="undeletable",
+        action="store_true",
+        help="list images that can be undeleted, last deleted first; with -l each deletion with its number (see "
+        "undelete --nth) and time; with IMAGE_REF those of this image",
+    )
 
 _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "build": ("build an image from a Dockerfile", _build_options),
@@ -200,8 +215,16 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "delete": ("delete images", _delete_options),
     "gestalt": ("tell about configuration and available features", _gestalt_options),
     "import": ("copy an image into the storage directory", _import_options),
+def _undelete_options(undelete: argparse.ArgumentParser) -> None:
+    undelete.add_argument(
+        "--nth", metavar="N", type=_positive, help="recover the Nth last deletion (default: 1, the last one)"
+    )
+    undelete.add_argument("image_ref", metavar="IMAGE_REF", help="image to recover from the build cache")
+
+
     "list": ("list images", _list_options),
     "reset": ("delete all images and the build cache", _no_options),
     "storage-path": ("print the path of the storage directory", _no_options),
 }
 """Subcommands: what each does, and what adds its options."""
+    "undelete": ("recover a deleted image from the build cache", _undelete_options),

@@ -3,28 +3,33 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from chimage_core.image.reference import Reference
 from chimage_core.text import printable, size
 
 if TYPE_CHECKING:
-    from chimage_core.cache.protocol import CacheGraph, CacheSummary, GraphNode
+    from chimage_core.cache.protocol import CacheSummary
     from chimage_core.ops.list import ListedImage
+    from chimage_core.ops.undelete import UndeletableImage
 
 
-def image_line(image: "ListedImage") -> str:
+def image_line(image: "ListedImage | UndeletableImage") -> str:
     """Return `debian:12 (amd64)`."""
     return f"{image.reference} ({printable(image.architecture or 'unknown')})"
 
 
 def long_image_lines(images: "Sequence[ListedImage]") -> Iterator[str]:
     """Yield name, architecture and time of the last change (local time), in columns."""
-    import datetime
-
     names = [image_line(image) for image in images]
     width = max(map(len, names), default=0)
     for name, image in zip(names, images, strict=True):
-        changed = datetime.datetime.fromtimestamp(image.modified_ns // 1_000_000_000)
-        yield f"{name:<{width}} | {changed:%a %b %d %H:%M:%S %Y}"
+        yield f"{name:<{width}} | {_local_time(image.modified_ns)}"
+
+
+def undeletable_lines(images: "Sequence[UndeletableImage]") -> Iterator[str]:
+    """Yield name, architecture, time of the deletion and its number, in columns."""
+    names = [image_line(image) for image in images]
+    width = max(map(len, names), default=0)
+    for name, image in zip(names, images, strict=True):
+        yield f"{name:<{width}} | {_local_time(image.deleted_ns)} | {image.number}"
 
 
 def summary_lines(summary: "CacheSummary") -> Iterator[str]:
@@ -43,51 +48,7 @@ def summary_lines(summary: "CacheSummary") -> Iterator[str]:
         yield f"{label:<15} {number:>{width}} {unit}".rstrip()
 
 
-def tree_lines(graph: "CacheGraph", *, verbose: bool) -> Iterator[str]:
-    """Yield the build cache as a tree, newest first, in the manner of `git log --graph`.
+def _local_time(time_ns: int) -> str:
+    import datetime
 
-    A snapshot has one parent at most. The children of a fork are drawn one below the other, each but the first in a
-    column of its own that ends at the fork, so lines never cross.
-    """
-    children: dict[str, list[GraphNode]] = {}
-    known = {node.token for node in graph.nodes}
-    roots = []
-    for node in graph.nodes:
-        parents = [token for token in node.parents if token in known]
-        if parents:
-            children.setdefault(parents[0], []).append(node)
-        else:
-            roots.append(node)
-    for root in roots:
-        yield from _subtree(root, children, verbose)
-
-
-def _subtree(root: "GraphNode", children: "dict[str, list[GraphNode]]", verbose: bool) -> Iterator[str]:
-    # Depth first and without recursion: a chain of instructions may be longer than Python's stack.
-    pending: list[tuple[GraphNode, str, int]] = [(root, "", 0)]
-    while pending:
-        node, prefix, drawn = pending.pop()
-        branches = children.get(node.token, [])
-        if drawn > 1:
-            yield f"{prefix}|/"
-        if drawn < len(branches):
-            pending.append((node, prefix, drawn + 1))
-            pending.append((branches[drawn], prefix + ("| " if drawn else ""), 0))
-        else:
-            yield from _node_lines(node, prefix, bool(node.parents), verbose)
-
-
-def _node_lines(node: "GraphNode", prefix: str, has_parent: bool, verbose: bool) -> Iterator[str]:
-    names = f"({', '.join(map(_short_name, node.images))}) " if node.images else ""
-    yield f"{prefix}*  {printable(names + node.text)}"
-    if verbose:
-        import datetime
-
-        when = datetime.datetime.fromtimestamp(node.time)
-        yield f"{prefix}{'|' if has_parent else ' '}  {node.state.hex[:12]}  {when:%Y-%m-%d %H:%M:%S}"
-
-
-def _short_name(name: str) -> str:
-    """Return an image name in file form as the user would write it."""
-    reference = Reference.from_file_name(name)
-    return (reference.alias or name).replace("%", "/").replace("+", ":")
+    return f"{datetime.datetime.fromtimestamp(time_ns // 1_000_000_000):%a %b %d %H:%M:%S %Y}"

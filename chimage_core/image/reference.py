@@ -9,7 +9,9 @@ The grammar is that of https://github.com/distribution/reference, and more lenie
 run of `.`, `_` and `-` after their first character, and start with `_`; host names may hold `_`.
 """
 
+import contextlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -145,6 +147,21 @@ class Reference:
         if self.host is None:
             return ""
         return f"{self.host}/" if self.port is None else f"{self.host}:{self.port}/"
+
+
+def references(file_names: Iterable[str]) -> tuple[Reference, ...]:
+    """Return the references of those names that are file names of references, in their order."""
+    found = []
+    for name in file_names:
+        with contextlib.suppress(InvalidReference):
+            found.append(Reference.from_file_name(name))
+    return tuple(found)
+
+
+def short_name(name: str) -> str:
+    """Return the file name of a reference as people write it: `team/tool:1.2`, without a tag `latest`."""
+    # Whoever lists thousands of them must not wait for as many parsers.
+    return name.removesuffix(f"+{DEFAULT_TAG}").translate(_FROM_FILE_NAME)
 
 
 class ReferenceGlob(NamedTuple):

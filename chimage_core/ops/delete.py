@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from chimage_core.errors import ImageNotFound
 from chimage_core.events.images import ImageDeleted
-from chimage_core.image.reference import Reference, ReferenceGlob
+from chimage_core.image.reference import Reference, ReferenceGlob, references
 from chimage_core.workspace import Workspace
 
 
@@ -33,8 +33,7 @@ def delete(workspace: Workspace, globs: Sequence[ReferenceGlob]) -> tuple[Refere
 def _known(workspace: Workspace) -> set[Reference]:
     """Return all images there are in any way: in place, half made, or only as a name in the build cache."""
     images = workspace.images
-    names = {*images.names(), *images.interrupted(), *workspace.lasting_cache.names()}
-    return {Reference.from_file_name(name) for name in names}
+    return {*references((*images.names(), *images.interrupted(), *workspace.lasting_cache.names()))}
 
 
 def _delete(workspace: Workspace, name: str) -> None:

@@ -7,15 +7,14 @@ symbolic link, for programs that write `foo` for `foo:latest`.
 Names are the file form of references (`team%tool+1.2`). Whoever changes an image holds the lock of its name.
 """
 
-import contextlib
 import errno
 import os
 import stat
 
-from chimage_core.errors import ImageNotFound, InvalidReference, file_errors
+from chimage_core.errors import ImageNotFound, file_errors
 from chimage_core.fs.atomic import TEMPORARY_PREFIX, exchange, temporary_name
 from chimage_core.fs.remove import remove_aside, remove_tree
-from chimage_core.image.reference import Reference
+from chimage_core.image.reference import Reference, references
 from chimage_core.rootfs.place import ImagePlace
 from chimage_core.storage.layout import Layout
 
@@ -111,10 +110,14 @@ class Images:
         remove_aside(self._layout.workplace(name).root, self._layout.trash)
 
     def delete(self, name: str) -> None:
-        """Delete an image, finished or not, with all that belongs to it. Raises ImageNotFound, FileError."""
+        """Delete an image, finished or not, with all that belongs to it, or what is left of that.
+
+        Raises ImageNotFound if there is nothing, FileError.
+        """
         place, work = self._layout.published(name), self._layout.workplace(name)
         alias = self._alias_path(name)
-        if not os.path.lexists(place.root) and not os.path.lexists(work.root):
+        traces = [place.side, place.root, work.root]
+        if not any(map(os.path.lexists, traces)) and (alias is None or _link_target(alias) != name):
             raise _not_found(name)
         # The notes go first: an image without notes is merely unknown to the cache, notes without it could mislead.
         remove_aside(place.side, self._layout.trash)
@@ -155,14 +158,9 @@ def _references(directory: str) -> tuple[Reference, ...]:
     """Return the references that directories in `directory` are called after, sorted; ignore everything else."""
     try:
         with os.scandir(directory) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+            return references(sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False)))
     except FileNotFoundError:
         return ()
-    found = []
-    for name in names:
-        with contextlib.suppress(InvalidReference):
-            found.append(Reference.from_file_name(name))
-    return tuple(found)
 
 
 def _entries(directory: str) -> list[str]:

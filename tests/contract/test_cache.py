@@ -143,7 +143,7 @@ def test_an_unknown_state_or_image_is_not_found(kit: Kit) -> None:
     cache = kit.open()
     assert cache.find(ROOT) is None
     assert cache.head("nothing+here") is None
-    assert cache.recover("nothing+here") is None
+    assert cache.deleted() == cache.deleted("nothing+here") == ()
     cache.forget("nothing+here")
     assert cache.names() == ()
 
@@ -237,10 +237,17 @@ def test_a_deleted_image_can_be_recovered_until_it_is(kit: Kit) -> None:
     second = commit(cache, place, first, state=ROOT.child(b"2"))
     cache.publish(name, second)
     cache.forget(name)
-    assert kit.open().recover(name) == second
+    deletions = kit.open().deleted(name)
+    assert [deletion.snapshot for deletion in deletions] == [second, first]
+    assert deletions[0].time_ns > deletions[1].time_ns
+    assert cache.deleted() == deletions
+    assert cache.deleted("other+latest") == ()
+    cache.recover(deletions[1])
+    assert cache.head(name) == first
+    assert kit.open().deleted(name) == deletions[:1]
+    cache.recover(deletions[0])
     assert cache.head(name) == second
-    assert cache.recover(name) == first
-    assert cache.recover(name) is None
+    assert cache.deleted(name) == ()
     assert cache.names() == (name,)
 
 
@@ -278,6 +285,23 @@ def test_the_graph_has_children_before_parents_and_names(kit: Kit) -> None:
     assert (summary.named_images, summary.state_ids, summary.commits) == (1, 2, 2)
     assert summary.files > 5
     assert summary.disk_bytes > 0
+
+
+@git_caches
+def test_the_graph_tells_what_each_snapshot_is_kept_for(kit: Kit) -> None:
+    cache, place = kit.open(), kit.place("image")
+    fill(place, file="1")
+    base = commit(cache, place, None)
+    kept = []
+    for number in range(3):
+        fill(place, file="2" * number)
+        kept.append(commit(cache, place, base, state=ROOT.child(b"%d" % number)))
+    cache.publish("named+1", kept[0])
+    cache.publish("gone+1", kept[1])
+    cache.forget("gone+1")
+    nodes = {node.token: node for node in kit.open().graph().nodes}
+    found = [(nodes[snapshot.token].kept_by, nodes[snapshot.token].deleted) for snapshot in (base, *kept)]
+    assert found == [("image", ()), ("image", ()), ("deleted", ("gone+1",)), ("nothing", ())]
 
 
 def test_rebuilding_replaces_what_was_recorded(tmp_path: Path) -> None:

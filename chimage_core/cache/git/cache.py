@@ -4,26 +4,29 @@ What looks things up is imported here; what works on image directories, only whe
 everything hits must not pay for it.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chimage_core.cache import stamp as stamps
 from chimage_core.cache.git.engine import Engine, Options
-from chimage_core.cache.git.refs import DELETED, IMAGES, STATES, escape, unescape
-from chimage_core.cache.protocol import CacheGraph, CacheMode, CacheSummary, Snapshot, StepRecord
+from chimage_core.cache.git.refs import DELETED, IMAGES, STATES, deletion_name, deletions, escape, unescape
+from chimage_core.cache.protocol import CacheGraph, CacheMode, CacheSummary, Deletion, Snapshot, StepRecord
 from chimage_core.cache.stamp import PlaceState
 from chimage_core.cache.state import StateID
 from chimage_core.cancel import CancelToken
-from chimage_core.errors import CacheBroken
-from chimage_core.events import Sink, Warned
+from chimage_core.errors import CacheBroken, NotInCache
+from chimage_core.events import Notice, Sink, Warned
 from chimage_core.image.config import ImageConfig
+from chimage_core.image.reference import Reference
 from chimage_core.rootfs.place import ImagePlace
 
 if TYPE_CHECKING:
     from chimage_core.cache.git.places import Places
+    from chimage_core.cache.git.shared import SharedCache
 
 _MOST_WORKERS = 8
 
@@ -45,15 +48,18 @@ class GitCache:
         workers: int = 0,
         deflate: bool = True,
         clock: Callable[[], float] = time.time,
+        shared: "Sequence[SharedCache]" = (),
     ) -> None:
         """Use the repository at this path. It is opened when needed, and made when something is to be remembered.
 
         `sync`: a commit is on the disk when it returns. `workers`: processes for heavy work; 0: one per core, at most
         8. `deflate`: whole images are deflated (0.4 times the disk space, for 1.4 times the CPU time of a commit and
-        1.7 times that of a restore). All methods but `reset` and `sweep` raise as `Repository` does.
+        1.7 times that of a restore). What is in the `shared` caches is found, too; ours comes first. All methods but
+        `reset` and `sweep` raise as `Repository` does.
         """
         self._path = repository
         self._mode = mode
+        self._shared = shared
         self._has_warned = False
         self._options = Options(
             emit=emit,
@@ -71,17 +77,30 @@ class GitCache:
         """Return the snapshot of this state; never one in rebuild mode."""
         if self._mode is CacheMode.REBUILD:
             return None
+        reference, commit = STATES + state.hex, None
         try:
-            commit = self.engine.references.get(STATES + state.hex)
+            commit = self.engine.lookup(reference)
         except CacheBroken as error:
             self._warn_of_damage(error)
-            return None
-        return None if commit is None else Snapshot(state, commit.hex())
+        if commit is not None:
+            return Snapshot(state, commit.hex())
+        found = self.engine.lookup_shared(reference)
+        return None if found is None else Snapshot(state, found[0].hex())
 
     def head(self, name: str) -> Snapshot | None:
         """Return the snapshot of an image, or None."""
-        commit = self.engine.references.get(IMAGES + escape(name))
+        commit = self.engine.lookup(IMAGES + escape(name))
         return None if commit is None else self.engine.snapshot(commit)
+
+    def shared_head(self, name: str) -> Snapshot | None:
+        """Return the snapshot of an image of a shared cache, or None."""
+        found = self.engine.lookup_shared(IMAGES + escape(name))
+        if found is None:
+            return None
+        commit, shared = found
+        image = Reference.from_file_name(name)
+        self._options.emit(Notice(level="verbose", text=f"image of a shared cache: {image}: {shared.repository.path}"))
+        return self.engine.snapshot(commit)
 
     def config(self, snapshot: Snapshot) -> ImageConfig:
         """Return the configuration of a snapshot. Raises NotInCache, CacheBroken."""
@@ -117,6 +136,7 @@ class GitCache:
             return
         from chimage_core.cache.git import restoring
 
+        self.engine.prepare()
         restoring.restore(self.engine, self._places, snapshot, place)
 
     def opening(self, place: ImagePlace) -> None:
@@ -134,6 +154,7 @@ class GitCache:
 
     def publish(self, name: str, snapshot: Snapshot) -> None:
         """Make the snapshot the head of an image."""
+        self.engine.prepare()
         self.engine.references.set(IMAGES + escape(name), bytes.fromhex(snapshot.token))
         if self.engine.repository.has_many_packs():
             from chimage_core.cache.git import tidy
@@ -146,20 +167,23 @@ class GitCache:
         references, reference = self.engine.references, IMAGES + escape(name)
         commit = references.get(reference)
         if commit is not None:
-            # Nanoseconds, in a fixed width so that names sort by time.
-            references.set(f"{DELETED}{escape(name)}/{time.time_ns():020d}", commit)
+            references.set(deletion_name(name, time.time_ns()), commit)
             references.delete(reference)
 
-    def recover(self, name: str) -> Snapshot | None:
-        """Make the last head of a deleted image its head again."""
+    def deleted(self, name: str | None = None) -> tuple[Deletion, ...]:
+        """Return the deletions of one image, or of all, that can be undone; newest first."""
+        prefix = DELETED if name is None else f"{DELETED}{escape(name)}/"
+        found = []
+        for image, time_ns, commit in deletions(self.engine.references.below(prefix)):
+            with contextlib.suppress(NotInCache):  # Of a history that was cut off.
+                found.append(Deletion(image, time_ns, self.engine.snapshot(commit)))
+        return tuple(found)
+
+    def recover(self, deletion: Deletion) -> None:
+        """Undo a deletion. A crash between the two steps leaves both: the image, and that it was deleted once."""
         references = self.engine.references
-        deleted = references.below(f"{DELETED}{escape(name)}/")
-        if not deleted:
-            return None
-        newest = max(deleted)
-        references.set(IMAGES + escape(name), deleted[newest])
-        references.delete(newest)
-        return self.engine.snapshot(deleted[newest])
+        references.set(IMAGES + escape(deletion.name), bytes.fromhex(deletion.snapshot.token))
+        references.delete(deletion_name(deletion.name, deletion.time_ns))
 
     # The cache as a whole
 
@@ -186,7 +210,7 @@ class GitCache:
         return CacheSummary(
             named_images=len(references.names(IMAGES)),
             state_ids=len(references.names(STATES)),
-            commits=len(self.graph().nodes),
+            commits=graph.count_commits(self.engine.store, references),
             files=files,
             disk_bytes=disk_bytes,
             large_files=0,
@@ -213,7 +237,7 @@ class GitCache:
     @cached_property
     def engine(self) -> Engine:
         """The opened repository, for what maintains it. Raises as `Repository` does."""
-        return Engine(self._path, self._options)
+        return Engine(self._path, self._options, self._shared)
 
     @cached_property
     def _places(self) -> "Places":

@@ -3,10 +3,11 @@
 import contextlib
 import heapq
 import os
+from collections.abc import Iterable
 
 from chimage_core.cache.git.objects import COMMIT, Commit
 from chimage_core.cache.git.reader import ObjectStore
-from chimage_core.cache.git.refs import IMAGES, References, unescape
+from chimage_core.cache.git.refs import IMAGES, References, deletions, unescape
 from chimage_core.cache.protocol import CacheGraph, GraphNode
 from chimage_core.errors import NotInCache
 
@@ -15,10 +16,15 @@ def read_graph(store: ObjectStore, references: References) -> CacheGraph:
     """Return all commits that a reference leads to: newest first, but children before parents. Raises CacheBroken."""
     heads = references.below("refs/")
     images: dict[bytes, list[str]] = {}
-    for name, commit in heads.items():
-        if name.startswith(IMAGES):
-            images.setdefault(commit, []).append(unescape(name.removeprefix(IMAGES)))
+    deleted: dict[bytes, set[str]] = {}
+    for reference, commit in heads.items():
+        if reference.startswith(IMAGES):
+            images.setdefault(commit, []).append(unescape(reference.removeprefix(IMAGES)))
+    for image, _, commit in deletions(heads):
+        deleted.setdefault(commit, set()).add(image)
     commits = _read_commits(store, set(heads.values()))
+    order = _ordered(commits)
+    named, recoverable = _with_ancestors(order, commits, images), _with_ancestors(order, commits, deleted)
     return CacheGraph(
         tuple(
             GraphNode(
@@ -28,10 +34,26 @@ def read_graph(store: ObjectStore, references: References) -> CacheGraph:
                 text=commits[name].text,
                 time=commits[name].time,
                 images=tuple(sorted(images.get(name, ()))),
+                deleted=tuple(sorted(deleted.get(name, ()))),
+                kept_by="image" if name in named else "deleted" if name in recoverable else "nothing",
             )
-            for name in _ordered(commits)
+            for name in order
         )
     )
+
+
+def count_commits(store: ObjectStore, references: References) -> int:
+    """Return how many commits the references lead to: the number of nodes of the graph, sooner."""
+    pending = list(references.below("refs/").values())
+    seen = set()
+    while pending:
+        name = pending.pop()
+        if name not in seen:
+            with contextlib.suppress(NotInCache):
+                head = store.read_kind(name, COMMIT).partition(b"\n\n")[0]
+                seen.add(name)
+                pending += [bytes.fromhex(line[7:].decode()) for line in head.split(b"\n") if line[:7] == b"parent "]
+    return len(seen)
 
 
 def disk_use(directory: str) -> tuple[int, int]:
@@ -43,6 +65,15 @@ def disk_use(directory: str) -> tuple[int, int]:
                 size += os.lstat(os.path.join(parent, name)).st_blocks * 512
                 files += 1
     return files, size
+
+
+def _with_ancestors(order: list[bytes], commits: dict[bytes, Commit], heads: Iterable[bytes]) -> set[bytes]:
+    """Return the commits that some heads keep. `order` has children before parents."""
+    kept = set(heads)
+    for name in order:
+        if name in kept:
+            kept.update(commits[name].parents)
+    return kept
 
 
 def _read_commits(store: ObjectStore, heads: set[bytes]) -> dict[bytes, Commit]:

@@ -11,7 +11,7 @@ import mmap
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from chimage_core.errors import CacheBroken, CacheError, file_errors
 
@@ -21,6 +21,7 @@ _OBJECT = re.compile(rb"[0-9a-f]{40}")
 # Letters, digits and some more are always fine; a dot is, unless it is the first, the last, after another, or begins
 # `.lock` at the end. Everything else is escaped, `%` too.
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_+.-]|\A\.|(?<=\.)\.|\.\Z|\.(?=lock\Z)|\A-")
+_DELETION = re.compile(rf"{DELETED}([^/]+)/([0-9]{{20}})")
 _PACKED_LOCK_SECONDS = 10
 
 
@@ -34,6 +35,22 @@ def unescape(component: str) -> str:
     from chimage_core.cache.git.metadata import unquote
 
     return os.fsdecode(unquote(os.fsencode(component)))
+
+
+def deletion_name(image: str, time_ns: int) -> str:
+    """Return the reference that keeps what an image was when it was deleted (ns since the epoch)."""
+    # In a fixed width, so that names sort by time.
+    return f"{DELETED}{escape(image)}/{time_ns:020d}"
+
+
+def deletions(references: Mapping[str, bytes]) -> list[tuple[str, int, bytes]]:
+    """Return (image, time in ns, commit) of those references that keep deleted images; newest first."""
+    found = []
+    for name, commit in references.items():
+        match = _DELETION.fullmatch(name)
+        if match is not None:
+            found.append((unescape(match[1]), int(match[2]), commit))
+    return sorted(found, key=lambda deletion: deletion[1], reverse=True)
 
 
 class References:
