@@ -32,7 +32,7 @@ def _reset(session: Session) -> bool:
 
 
 def _tree(session: Session) -> bool:
-    from chimage_core.cli import render
+    from chimage_core.cli.render_tree import tree_lines
     from chimage_core.ops import build_cache as ops
 
     with open_reading(session) as workspace:
@@ -61,7 +61,7 @@ def _disk_use(session: Session) -> bool:
 
 
 def _summary(session: Session) -> None:
-    from chimage_core.cli.render_tree import tree_lines
+    from chimage_core.cli import render
     from chimage_core.ops import build_cache as ops
 
     with open_reading(session) as workspace:
