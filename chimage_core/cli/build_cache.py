@@ -23,6 +23,23 @@ def build_cache(session: Session) -> int:
     return EXIT_OK
 
 
+def _check(session: Session) -> bool:
+    from chimage_core.cli import render_check
+    from chimage_core.errors import CacheBroken
+    from chimage_core.ops.check import check
+
+    with open_reading(session) as workspace:
+        report = check(workspace)
+    if session.json:
+        session.json.result(render_check.check_document(report))
+    else:
+        for line in render_check.check_lines(report):
+            session.print(line)
+    if report.problems:
+        raise CacheBroken(f"{render_check.problems(report)} in the build cache", hint="mend it: build-cache --repair")
+    return False
+
+
 def _reset(session: Session) -> bool:
     from chimage_core.ops import build_cache as ops
 
@@ -74,6 +91,7 @@ def _summary(session: Session) -> None:
 
 
 _OPERATIONS: dict[str, Operation] = {
+    "check": _check,
     "reset": _reset,
     "tree": _tree,
     "du": _disk_use,

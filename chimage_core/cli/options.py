@@ -167,6 +167,7 @@ def _positive(text: str) -> int:
 
 
 def _cache_options(cache: argparse.ArgumentParser) -> None:
+    cache.add_argument("--check", action="store_true", help="look for damage in the build cache and in images")
     cache.add_argument("--reset", action="store_true", help="clear the build cache")
     cache.add_argument("--tree", action="store_true", help="print the build cache as a tree")
 

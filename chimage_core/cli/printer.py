@@ -7,12 +7,13 @@ terminal.
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from chimage_core.text import duration, plural, printable
+from chimage_core.text import duration, plural, printable, size
 
 if TYPE_CHECKING:
     from chimage_core.errors import ChimageError
     from chimage_core.events import Event, Notice, Warned
     from chimage_core.events.build import BuildFinished, BuildStarted, StageStarted, StepResolved
+    from chimage_core.events.check import CheckProgress, Repaired
     from chimage_core.events.images import ImageDeleted, ImageReady
     from chimage_core.events.locks import LockAwaited
     from chimage_core.events.steps import ImageCopied, StepFinished
@@ -106,6 +107,14 @@ def _image_deleted(event: "ImageDeleted") -> _Lines:
     yield 0, f"deleting image: {event.reference}"
 
 
+def _check_progress(event: "CheckProgress") -> _Lines:
+    yield 1, f"verified {size(event.done)} of {size(event.total)}"
+
+
+def _repaired(event: "Repaired") -> _Lines:
+    yield (-1, f"warning: {event.text}") if event.is_loss else (0, event.text)
+
+
 _TEXTS: Mapping[str, Callable[[Any], _Lines]] = {
     "Notice": _notice,
     "Warned": _warned,
@@ -118,6 +127,8 @@ _TEXTS: Mapping[str, Callable[[Any], _Lines]] = {
     "LockAwaited": _lock_awaited,
     "ImageReady": _image_ready,
     "ImageDeleted": _image_deleted,
+    "CheckProgress": _check_progress,
+    "Repaired": _repaired,
 }
 """By name of the event's class, as in JSON: the classes themselves are imported only by who emits them. Events that are
 not here say nothing."""

@@ -100,6 +100,13 @@ class Repository:
         return identity[1]
 
 
+def missing_parts(path: str) -> list[str]:
+    """Return what a repository needs but this one lacks, by path in it; nothing if there is none at all."""
+    if not os.path.lexists(path):
+        return []
+    return [part for part in ("HEAD", "config", "objects", "refs") if not os.path.exists(os.path.join(path, part))]
+
+
 def _read_config(path: str) -> str:
     with open(os.path.join(path, "config"), encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
