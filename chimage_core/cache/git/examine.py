@@ -1,0 +1,140 @@
+"""Examine the whole repository: its references, objects, and snapshots. Everything is read, nothing is changed.
+
+References are read before objects are: what they lead to is then older than the objects that we see, since references
+are written last.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from chimage_core.cache.git.engine import Engine
+from chimage_core.cache.git.reader import ObjectStore
+from chimage_core.cache.git.refs import DELETED, IMAGES, STATES, unescape
+from chimage_core.cache.git.soundness import Examined, LargeProblem, Soundness
+from chimage_core.cache.git.verify import Objects, verify
+from chimage_core.errors import CacheBroken, InvalidReference, file_errors
+from chimage_core.image.reference import Reference
+
+_PACKED_HEAD = b"# pack-refs with:"
+
+
+class Examination(NamedTuple):
+    """All that was found out about a repository."""
+
+    references: dict[str, bytes]
+    malformed: list[str]
+    """Names of loose references that cannot be read."""
+    packed_problem: str | None
+    """What is wrong with `packed-refs`."""
+    objects: Objects
+    commits: dict[bytes, Examined]
+    """All that references lead to, and their ancestors."""
+    directories: int
+    """Number of different directories in them."""
+
+    def is_whole(self, commit: bytes) -> bool:
+        """Tell whether the snapshot itself can be brought back, whatever happened to its ancestors."""
+        examined = self.commits.get(commit)
+        return examined is not None and not examined.problems
+
+    def cut(self) -> set[bytes]:
+        """Return the whole snapshots that have an ancestor that is not."""
+        found: set[bytes] = set()
+        for name in ancestors_first(self.commits):
+            commit = self.commits[name].commit
+            if commit is None or not self.is_whole(name):
+                continue
+            if any(parent in found or not self.is_whole(parent) for parent in commit.parents):
+                found.add(name)
+        return found
+
+
+def examine(
+    engine: Engine, large: LargeProblem, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Examination:
+    """Examine the whole repository. Raises FileError, Cancelled."""
+    repository, options = engine.repository, engine.options
+    references, malformed = engine.references.survey("refs/")
+    packed_problem = _packed_problem(repository.path)
+    objects = verify(repository.objects, options.workers, options.cancel, progress)
+    store = ObjectStore(repository.objects, on_damage=lambda index, error: None)
+    soundness = Soundness(store, objects, large, options.cancel)
+    commits = soundness.examine(commit for name, commit in references.items() if is_ours(name))
+    return Examination(references, malformed, packed_problem, objects, commits, soundness.directories)
+
+
+def is_ours(reference: str) -> bool:
+    """Tell whether a reference has to lead to a snapshot."""
+    return reference.startswith((STATES, IMAGES, DELETED))
+
+
+def ancestors_first(commits: dict[bytes, Examined]) -> Iterator[bytes]:
+    """Give the names of commits, each after its parents."""
+    given: set[bytes] = set()
+    pending = list(commits)
+    while pending:
+        name = pending[-1]
+        commit = commits[name].commit
+        missing = [parent for parent in commit.parents if parent in commits and parent not in given] if commit else []
+        if missing and name not in given:
+            pending += missing
+            continue
+        pending.pop()
+        if name not in given:
+            given.add(name)
+            yield name
+
+
+def misleading(found: Examination) -> dict[str, str]:
+    """Return the references that lead to something else than they say, and to what."""
+    wrong = {}
+    for name, commit in found.references.items():
+        if name.startswith(STATES):
+            snapshot = found.commits[commit].commit
+            if snapshot is not None and snapshot.state.hex != name.removeprefix(STATES):
+                wrong[name] = f"it leads to state {snapshot.state.hex[:12]}"
+        elif name.startswith((IMAGES, DELETED)) and image_of(name) is None:
+            wrong[name] = "it is not the name of an image"
+    return wrong
+
+
+def image_of(reference: str) -> str | None:
+    """Return the image that a reference is about, as users write it; None if it is about none."""
+    for prefix in (IMAGES, DELETED):
+        if reference.startswith(prefix):
+            component = reference.removeprefix(prefix).partition("/")[0]
+            try:
+                return str(Reference.from_file_name(unescape(component)))
+            except (CacheBroken, InvalidReference):
+                return None
+    return None
+
+
+def _packed_problem(repository: str) -> str | None:
+    path = os.path.join(repository, "packed-refs")
+    with file_errors("read build cache", path):
+        try:
+            with open(path, "rb") as file:
+                lines = file.read().split(b"\n")
+        except FileNotFoundError:
+            return None
+    names = [line[41:] for line in lines if line and line[:1] not in b"#^"]
+    for line in lines:
+        digits = line[1:] if line.startswith(b"^") else line[:40]
+        is_reference = line.startswith(b"^") or (line[40:46] == b" refs/")
+        if (
+            line
+            and not line.startswith(b"#")
+            and (not is_reference or len(digits) != 40 or not _is_hexadecimal(digits))
+        ):
+            return f"malformed line: {os.fsdecode(line[:100])}"
+    if lines[-1]:
+        return "its end is missing"
+    if lines[0].startswith(_PACKED_HEAD) and b" sorted" in lines[0] and names != sorted(set(names)):
+        return "references are not sorted, so that some are not found"
+    return None
+
+
+def _is_hexadecimal(digits: bytes) -> bool:
+    return all(digit in b"0123456789abcdef" for digit in digits)
