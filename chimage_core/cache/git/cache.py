@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from chimage_core.cache import stamp as stamps
 from chimage_core.cache.git.engine import Engine, Options
 from chimage_core.cache.git.refs import DELETED, IMAGES, STATES, deletion_name, deletions, escape, unescape
+from chimage_core.cache.git.uses import note_use
 from chimage_core.cache.protocol import CacheGraph, CacheMode, CacheSummary, Deletion, Snapshot, StepRecord
 from chimage_core.cache.stamp import PlaceState
 from chimage_core.cache.state import StateID
@@ -49,17 +50,19 @@ class GitCache:
         deflate: bool = True,
         clock: Callable[[], float] = time.time,
         shared: "Sequence[SharedCache]" = (),
+        uses: str | None = None,
     ) -> None:
         """Use the repository at this path. It is opened when needed, and made when something is to be remembered.
 
         `sync`: a commit is on the disk when it returns. `workers`: processes for heavy work; 0: one per core, at most
         8. `deflate`: whole images are deflated (0.4 times the disk space, for 1.4 times the CPU time of a commit and
-        1.7 times that of a restore). What is in the `shared` caches is found, too; ours comes first. All methods but
-        `reset` and `sweep` raise as `Repository` does.
+        1.7 times that of a restore). What is in the `shared` caches is found, too; ours comes first. `uses` is the log of what was
+        used when; None: none is kept. All methods but `reset` and `sweep` raise as `Repository` does.
         """
         self._path = repository
         self._mode = mode
         self._shared = shared
+        self._uses = uses
         self._has_warned = False
         self._options = Options(
             emit=emit,
@@ -156,6 +159,8 @@ class GitCache:
         """Make the snapshot the head of an image."""
         self.engine.prepare()
         self.engine.references.set(IMAGES + escape(name), bytes.fromhex(snapshot.token))
+        if self._uses is not None:
+            note_use(self._uses, snapshot.state, self._options.clock())
         if self.engine.repository.has_many_packs():
             from chimage_core.cache.git import tidy
 
