@@ -18,26 +18,51 @@ REPAIR_HINT = "build-cache --check tells what else is damaged, build-cache --rep
 """What to do about damage."""
 
 
-class Pack:
+class PackData:
+    """The entries of a pack, mapped."""
+
+    def __init__(self, path: str) -> None:
+        """Open a pack by its path. Raises OSError, CacheBroken."""
+        self.path = path
+        self._map = _map(path)
+        self.data = memoryview(self._map)
+        self.size = len(self.data)
+        self.end = self.size - 20
+        """Where the last entry ends and the pack's checksum begins."""
+
+    def head(self, offset: int) -> tuple[int, int, int]:
+        """Return type and size of the entry at `offset`, and where its stream (or delta base) begins."""
+        data = self.data
+        byte = data[offset]
+        offset += 1
+        kind, size, shift = (byte >> 4) & 7, byte & 15, 4
+        while byte & 0x80:
+            byte = data[offset]
+            offset += 1
+            size |= (byte & 0x7F) << shift
+            shift += 7
+        return kind, size, offset
+
+    def release(self) -> None:
+        """Give the memory of what was read back to the system; it is mapped again when needed."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
+
+class Pack(PackData):
     """A pack and its index, mapped."""
 
     def __init__(self, index: str) -> None:
         """Open by the path of the index. Raises OSError, CacheBroken."""
         self.index_path = index
-        self.path = index.removesuffix(".idx") + ".pack"
         self._index = _map(index)
         if self._index[:8] != _MAGIC or len(self._index) < _NAMES + _CHECKSUMS:
             raise CacheBroken(f"not a pack index of version 2: {index}", hint=REPAIR_HINT)
         self._fanout = struct.unpack_from(">256I", self._index, 8)
         self.count = self._fanout[255]
-        self._map = _map(self.path)
+        super().__init__(index.removesuffix(".idx") + ".pack")
         # The checksum of the pack is at its end, and in the index: so one that was cut off is noticed at once.
         if len(self._index) < _NAMES + _CHECKSUMS + 28 * self.count or self._map[-20:] != self._index[-40:-20]:
             raise CacheBroken(f"pack in the build cache is damaged: {self.path}", hint=REPAIR_HINT)
-        self.data = memoryview(self._map)
-        self.size = len(self.data)
-        self.end = self.size - 20
-        """Where the last entry ends and the pack's checksum begins."""
 
     def find(self, name: bytes) -> int | None:
         """Return the offset of an object's entry, or None."""
@@ -70,23 +95,6 @@ class Pack:
         ends = [offset for offset, _ in entries[1:]] + [self.end]
         return [(name, end - offset) for (offset, name), end in zip(entries, ends, strict=True)]
 
-    def head(self, offset: int) -> tuple[int, int, int]:
-        """Return type and size of the entry at `offset`, and where its stream (or delta base) begins."""
-        data = self.data
-        byte = data[offset]
-        offset += 1
-        kind, size, shift = (byte >> 4) & 7, byte & 15, 4
-        while byte & 0x80:
-            byte = data[offset]
-            offset += 1
-            size |= (byte & 0x7F) << shift
-            shift += 7
-        return kind, size, offset
-
-    def release(self) -> None:
-        """Give the memory of what was read back to the system; it is mapped again when needed."""
-        self._map.madvise(mmap.MADV_DONTNEED)
-
     def _offset(self, number: int) -> int:
         table = _NAMES + 24 * self.count
         (offset,) = struct.unpack_from(">I", self._index, table + 4 * number)
@@ -94,6 +102,22 @@ class Pack:
             position = table + 4 * self.count + 8 * (offset & 0x7FFFFFFF)
             (offset,) = struct.unpack_from(">Q", self._index, position)
         return int(offset)
+
+
+def index_offsets(index: str) -> list[int]:
+    """Return where a damaged index says that entries begin, as far as it can be read. Raises OSError."""
+    with open(index, "rb") as file:
+        data = file.read()
+    numbers = (len(data) - _NAMES - _CHECKSUMS) // 28
+    if len(data) >= _NAMES:
+        (told,) = struct.unpack_from(">I", data, _NAMES - 4)
+        numbers = min(numbers, told) if told else numbers
+    if numbers <= 0:
+        return []
+    offsets = struct.unpack_from(f">{numbers}I", data, _NAMES + 24 * numbers)
+    far = data[_NAMES + 28 * numbers : -_CHECKSUMS]
+    table = struct.unpack(f">{len(far) // 8}Q", far[: len(far) // 8 * 8])
+    return [*(offset for offset in offsets if not offset & 0x80000000), *table]
 
 
 def _map(path: str) -> mmap.mmap:

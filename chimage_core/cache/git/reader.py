@@ -17,7 +17,7 @@ from chimage_core.cache.git import alternates, deflate
 from chimage_core.cache.git.alternates import Alternates
 from chimage_core.cache.git.objects import KIND_NAMES
 from chimage_core.cache.git.packdirectory import PackDirectory
-from chimage_core.cache.git.packfile import REPAIR_HINT, Pack
+from chimage_core.cache.git.packfile import REPAIR_HINT, Pack, PackData
 from chimage_core.errors import CacheBroken, NotInCache
 
 _OFFSET_DELTA, _NAME_DELTA = 6, 7
@@ -80,7 +80,7 @@ class ObjectStore:
                 raise _damaged(name, error) from error
             return copy
 
-    def read_at(self, pack: Pack, offset: int) -> tuple[int, bytes]:
+    def read_at(self, pack: PackData, offset: int) -> tuple[int, bytes]:
         """Return type and content of the entry at an offset, whatever its name is. Raises CacheBroken, NotInCache."""
         try:
             return self._read_entry(pack, offset)
@@ -167,7 +167,7 @@ class ObjectStore:
                     return self._read_entry(pack, offset)
         return None
 
-    def _read_entry(self, pack: Pack, offset: int) -> tuple[int, bytes]:
+    def _read_entry(self, pack: PackData, offset: int) -> tuple[int, bytes]:
         kind, size, start = pack.head(offset)
         if kind < _OFFSET_DELTA:
             return kind, deflate.inflate(pack.data[start:], size)
@@ -180,7 +180,7 @@ class ObjectStore:
         self._remember((pack.path, offset), result)
         return result
 
-    def _read_base(self, pack: Pack, offset: int, kind: int, start: int) -> tuple[tuple[int, bytes], int]:
+    def _read_base(self, pack: PackData, offset: int, kind: int, start: int) -> tuple[tuple[int, bytes], int]:
         """Return the object that a delta is against, and where the delta's stream begins."""
         if kind == _NAME_DELTA:
             return self.read(bytes(pack.data[start : start + 20])), start + 20
