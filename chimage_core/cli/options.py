@@ -134,17 +134,17 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _build_options(build: argparse.ArgumentParser) -> None:
-    from chimage_core.runner.protocol import RUNNER_KINDS
-
-    build.add_argument("-b", "--bind", metavar="SRC[:DST]", action="append", help="for RUN: show SRC at DST")
-    build.add_argument(
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 31):
         raise argparse.ArgumentTypeError(f"expected a number, 1 or more, not {text!r}")
     return int(text)
 
 
+def _build_options(build: argparse.ArgumentParser) -> None:
+    from chimage_core.runner.protocol import RUNNER_KINDS
+
+    build.add_argument("-b", "--bind", metavar="SRC[:DST]", action="append", help="for RUN: show SRC at DST")
+    build.add_argument(
         "--build-arg", metavar="KEY[=VALUE]", action="append", help="set KEY of ARG (default: the variable’s value)"
     )
     build.add_argument("-f", "--file", metavar="DOCKERFILE", help="Dockerfile (default: CONTEXT/Dockerfile; -: stdin)")
@@ -168,13 +168,18 @@ def _positive(text: str) -> int:
 
 def _cache_options(cache: argparse.ArgumentParser) -> None:
     cache.add_argument("--check", action="store_true", help="look for damage in the build cache and in images")
+    cache.add_argument("--du", action="store_true", help="print what takes how much disk space, by image and by kind")
+    cache.add_argument(
+        "--dot",
+        action="store_true",
+        help="draw the build cache: ./build-cache.dot and, by Graphviz, ./build-cache.pdf",
+    )
     cache.add_argument("--reset", action="store_true", help="clear the build cache")
     cache.add_argument("--tree", action="store_true", help="print the build cache as a tree")
 
 
 def _delete_options(delete: argparse.ArgumentParser) -> None:
     delete.add_argument("image_globs", metavar="IMAGE_GLOB", nargs="+", help="images to delete; quote * ? [ ]")
-    cache.add_argument("--du", action="store_true", help="print what takes how much disk space, by image and by kind")
 
 
 def _gestalt_options(gestalt: argparse.ArgumentParser) -> None:
@@ -194,12 +199,6 @@ def _import_options(import_: argparse.ArgumentParser) -> None:
 
 def _list_options(list_: argparse.ArgumentParser) -> None:
     list_.add_argument("-l", "--long", action="store_true", help="also print the time of the last change")
-    list_.add_argument("image_ref", metavar="IMAGE_REF", nargs="?", default=None, help="print details of this image")
-
-
-def _no_options(_: argparse.ArgumentParser) -> None:
-    """Nothing but the common ones."""
-
     list_.add_argument(
         "-u",
         "--undeletable",
@@ -209,13 +208,13 @@ def _no_options(_: argparse.ArgumentParser) -> None:
         help="list images that can be undeleted, last deleted first; with -l each deletion with its number (see "
         "undelete --nth) and time; with IMAGE_REF those of this image",
     )
+    list_.add_argument("image_ref", metavar="IMAGE_REF", nargs="?", default=None, help="print details of this image")
 
-_COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
-    "build": ("build an image from a Dockerfile", _build_options),
-    "build-cache": ("show or change the build cache", _cache_options),
-    "delete": ("delete images", _delete_options),
-    "gestalt": ("tell about configuration and available features", _gestalt_options),
-    "import": ("copy an image into the storage directory", _import_options),
+
+def _no_options(_: argparse.ArgumentParser) -> None:
+    """Nothing but the common ones."""
+
+
 def _undelete_options(undelete: argparse.ArgumentParser) -> None:
     undelete.add_argument(
         "--nth", metavar="N", type=_positive, help="recover the Nth last deletion (default: 1, the last one)"
@@ -223,9 +222,15 @@ def _undelete_options(undelete: argparse.ArgumentParser) -> None:
     undelete.add_argument("image_ref", metavar="IMAGE_REF", help="image to recover from the build cache")
 
 
+_COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "build": ("build an image from a Dockerfile", _build_options),
+    "build-cache": ("show or change the build cache", _cache_options),
+    "delete": ("delete images", _delete_options),
+    "gestalt": ("tell about configuration and available features", _gestalt_options),
+    "import": ("copy an image into the storage directory", _import_options),
     "list": ("list images", _list_options),
     "reset": ("delete all images and the build cache", _no_options),
     "storage-path": ("print the path of the storage directory", _no_options),
+    "undelete": ("recover a deleted image from the build cache", _undelete_options),
 }
 """Subcommands: what each does, and what adds its options."""
-    "undelete": ("recover a deleted image from the build cache", _undelete_options),
