@@ -42,6 +42,10 @@ class Settings(NamedTuple):
     """None: neither option nor variable; enabled, if all that the cache needs is there."""
     cache_large: int
     """Bytes from which on files are kept outside Git; 0: the user wants no such limit."""
+    cache_shared: tuple[str, ...]
+    """Other storage directories whose build caches are read, too: absolute paths."""
+    cache_shared_required: bool
+    """They were named by option: one that cannot be used is an error. Else it is a warning."""
     arch: str
     """`host`, `yolo` or an architecture."""
     auth: bool
@@ -82,6 +86,8 @@ class Settings(NamedTuple):
             old_storage=old_storage,
             cache=options.get("cache") or _cache_choice(environ),
             cache_large=_cache_large(options.get("cache_large"), environ),
+            cache_shared=_cache_shared(options.get("cache_shared"), environ),
+            cache_shared_required="cache_shared" in options,
             arch=options.get("arch", "host"),
             auth=bool(options.get("auth") or environ.get("CH_IMAGE_AUTH") == "yes"),
             username=environ.get("CH_IMAGE_USERNAME"),
@@ -177,3 +183,16 @@ def _cache_large(option: int | None, environ: Mapping[str, str]) -> int:
     if not (value.isascii() and value.isdecimal()):
         raise UsageError(f"$CH_IMAGE_CACHE_LARGE: not a number of MiB, 0 or more: {value!r}")
     return int(value) * _MIB
+
+
+def _cache_shared(option: str | None, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the directories of a list as in $PATH; an empty one means: none, whatever the variable says."""
+    if option is not None:
+        return tuple(os.path.abspath(path) for path in option.split(os.pathsep) if path)
+    paths = tuple(path for path in environ.get("CH_IMAGE_CACHE_SHARED", "").split(os.pathsep) if path)
+    for path in paths:
+        if not os.path.isabs(path):
+            raise UsageError(
+                f"$CH_IMAGE_CACHE_SHARED: not an absolute path: {path!r}", hint="write it with a leading slash"
+            )
+    return tuple(map(os.path.abspath, paths))

@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chimage_core.cancel import CancelToken
-from chimage_core.events import Sink
+from chimage_core.errors import ChimageError, UsageError
+from chimage_core.events import Sink, Warned
 from chimage_core.runner.supply import RunnerSupply
 from chimage_core.settings import Settings
 from chimage_core.storage import store
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     # Imported where it is used: listing images must not pay for it.
     from chimage_core.cache.git.cache import GitCache
     from chimage_core.cache.git.engine import Engine
+    from chimage_core.cache.git.shared import SharedCache
     from chimage_core.cache.protocol import Cache
 
 
@@ -153,4 +155,31 @@ def _git_cache(settings: Settings, layout: Layout, emit: Sink, cancel: CancelTok
     from chimage_core.cache.protocol import CacheMode
 
     mode = CacheMode.REBUILD if settings.cache == "rebuild" else CacheMode.ENABLED
-    return GitCache(layout.git, mode=mode, emit=emit, cancel=cancel, xattrs=settings.xattrs)
+    shared = _shared_caches(settings, layout, emit)
+    return GitCache(layout.git, mode=mode, emit=emit, cancel=cancel, xattrs=settings.xattrs, shared=shared)
+
+
+def _shared_caches(settings: Settings, layout: Layout, emit: Sink) -> "list[SharedCache]":
+    """Open the build caches of other storage directories, which other users may own. Raises UsageError."""
+    opened: list[SharedCache] = []
+    if settings.cache == "disabled":
+        return opened
+    for path in settings.cache_shared:
+        # Who looks after the shared directory may have the variable set as everybody else has.
+        if os.path.realpath(path) == os.path.realpath(layout.root):
+            continue
+        try:
+            opened.append(_open_shared(Layout(path)))
+        except ChimageError as error:
+            problem = f"shared build cache can’t be used: {error.message}"
+            if settings.cache_shared_required:
+                raise UsageError(problem, hint="name a storage directory of chimage, or omit --cache-shared") from error
+            emit(Warned(text=f"{problem} ($CH_IMAGE_CACHE_SHARED); going on without"))
+    return opened
+
+
+def _open_shared(layout: Layout) -> "SharedCache":
+    from chimage_core.cache.git.shared import SharedCache
+
+    store.validate(layout)
+    return SharedCache(layout.git)

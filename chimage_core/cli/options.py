@@ -87,6 +87,11 @@ def _common_options() -> _Parser:
     ):
         mode = {"cache": "enabled", "no-cache": "disabled", "rebuild": "rebuild"}[name]
         cache.add_argument(f"--{name}", dest="cache", action="store_const", const=mode, help=text)
+    group.add_argument(
+        "--cache-shared",
+        metavar="DIR[:DIR...]",
+        help="use what is in the build cache of these storage directories, too, read-only",
+    )
     group.add_argument("--debug", action="store_true", help="add a stack trace to errors")
     group.add_argument("--json", action="store_true", help="print events and results as JSON lines on stdout")
     group.add_argument(

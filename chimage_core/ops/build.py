@@ -302,7 +302,8 @@ class _Build:
         if must_adopt and self._request.is_dry_run:
             # It would become a state that the cache has not seen yet, so nothing on top of it can hit.
             return None, StateID.root(os.urandom(32)), config_of(self._workspace, name), False
-        snapshot = head(self._workspace, name)
+        # A site's image is what anybody starts from, but never replaces one of the user's own.
+        snapshot = head(self._workspace, name) or cache.shared_head(name)
         if snapshot is None:
             raise ImageUnavailable(
                 f"image not found in storage directory: {start.image}",

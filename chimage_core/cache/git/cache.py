@@ -22,7 +22,6 @@ from chimage_core.cancel import CancelToken
 from chimage_core.errors import CacheBroken, NotInCache
 from chimage_core.events import Notice, Sink, Warned
 from chimage_core.image.config import ImageConfig
-from chimage_core.image.reference import Reference
 from chimage_core.rootfs.place import ImagePlace
 
 if TYPE_CHECKING:
@@ -56,8 +55,8 @@ class GitCache:
 
         `sync`: a commit is on the disk when it returns. `workers`: processes for heavy work; 0: one per core, at most
         8. `deflate`: whole images are deflated (0.4 times the disk space, for 1.4 times the CPU time of a commit and
-        1.7 times that of a restore). What is in the `shared` caches is found, too; ours comes first. `uses` is the log of what was
-        used when; None: none is kept. All methods but `reset` and `sweep` raise as `Repository` does.
+        1.7 times that of a restore). What is in the `shared` caches is found, too; ours comes first. `uses` is the
+        log of what was used when; None: none is kept. All methods but `reset` and `sweep` raise as `Repository` does.
         """
         self._path = repository
         self._mode = mode
@@ -101,8 +100,7 @@ class GitCache:
         if found is None:
             return None
         commit, shared = found
-        image = Reference.from_file_name(name)
-        self._options.emit(Notice(level="verbose", text=f"image of a shared cache: {image}: {shared.repository.path}"))
+        self._options.emit(Notice(level="verbose", text=f"image is from a shared cache: {shared.repository.path}"))
         return self.engine.snapshot(commit)
 
     def config(self, snapshot: Snapshot) -> ImageConfig:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chimage_core.cache.git import workers
+from chimage_core.cache.git.known import Known
 from chimage_core.cache.git.packs import PackWriter
 from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.trees import ObjectSink
@@ -96,6 +97,8 @@ class Reading:
     sync: bool
     workers: int
     cancel: CancelToken
+    parent: bytes = b""
+    """The commit on top of which this is; empty: none."""
 
 
 def is_heavy(files: Sequence[tuple[bytes, Content]]) -> bool:
@@ -108,6 +111,7 @@ def read_in_parallel(files: Sequence[tuple[bytes, Content]], reading: Reading, s
     parts = _divide(files)
     payload = (
         reading.objects,
+        reading.parent,
         reading.deflated,
         reading.sync,
         [
@@ -131,10 +135,10 @@ def read_in_parallel(files: Sequence[tuple[bytes, Content]], reading: Reading, s
 
 def pack_files(payload: Any, numbers: Iterator[int]) -> Any:
     """Read parts of the files into one pack (a task of `workers`)."""
-    objects, deflated, sync, parts = payload
-    store = ObjectStore(objects)
+    objects, parent, deflated, sync, parts = payload
+    known = Known(ObjectStore(objects), parent)
     answers = []
-    with PackWriter(os.path.join(objects, "pack"), store.contains, deflated=deflated, sync=sync) as pack:
+    with PackWriter(os.path.join(objects, "pack"), known, deflated=deflated, sync=sync) as pack:
         for number in numbers:
             paths, sizes, sparse = parts[number]
             names, extents = [], {}

@@ -2,17 +2,22 @@
 
 import os
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+from chimage_core.cache.git import alternates
 from chimage_core.cache.git.objects import COMMIT, TREE, Commit, decode_tree
 from chimage_core.cache.git.reader import ObjectStore
-from chimage_core.cache.git.refs import References
+from chimage_core.cache.git.refs import STATES, References
 from chimage_core.cache.git.repository import Repository
 from chimage_core.cache.protocol import Snapshot
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import CacheBroken, NotInCache
-from chimage_core.events import Sink
+from chimage_core.events import Sink, Warned
+
+if TYPE_CHECKING:
+    # Imported by who makes one: most people share no cache.
+    from chimage_core.cache.git.shared import SharedCache
 
 _TOKEN = re.compile(r"[0-9a-f]{40}")
 
@@ -36,12 +41,59 @@ class Options(NamedTuple):
 class Engine:
     """An opened repository."""
 
-    def __init__(self, path: str, options: Options) -> None:
-        """Open the repository at `path`, which need not exist yet. Raises as `Repository` does."""
+    def __init__(self, path: str, options: Options, shared: "Sequence[SharedCache]" = ()) -> None:
+        """Open the repository at `path`, which need not exist yet. Raises as `Repository` does.
+
+        What is in the `shared` ones is found, too. Nothing is ever written there.
+        """
         self.options = options
         self.repository = Repository(path)
-        self.store = ObjectStore(self.repository.objects)
         self.references = References(path, sync=options.sync)
+        self._shared = tuple(each for each in shared if each.is_there)
+        self._borrowed = tuple(each.repository.objects for each in self._shared)
+        self.store = ObjectStore(self.repository.objects, borrowed=self._borrowed, complain=self._complain)
+        self._whole: set[bytes] = set()
+        """Commits that can be read, with all their ancestors."""
+
+    @property
+    def shared_large(self) -> tuple[str, ...]:
+        """Directories of large files of other storage directories: to be read, never to be written or linked from."""
+        repositories = map(os.path.dirname, self.store.alternates.directories)
+        return tuple(os.path.join(os.path.dirname(repository), "large") for repository in repositories)
+
+    def prepare(self) -> None:
+        """Make the repository if it is missing, and let it name the shared ones: what comes into it may need them.
+
+        Raises FileError, CacheBroken, CacheError.
+        """
+        self.repository.create()
+        if self._borrowed:
+            alternates.add(self.repository.objects, self._borrowed, sync=self.options.sync)
+
+    def lookup(self, reference: str) -> bytes | None:
+        """Return the commit of a reference; None also if it is lost, because a shared cache has dropped what it needs.
+
+        Raises CacheBroken for a malformed reference.
+        """
+        commit = self.references.get(reference)
+        return commit if commit is not None and self._is_whole(commit) else None
+
+    def lookup_shared(self, reference: str) -> "tuple[bytes, SharedCache] | None":
+        """Return the commit of a reference of a shared cache, and which one that is."""
+        for shared in self._shared:
+            commit = shared.get(reference, self._complain)
+            if commit is not None and self._is_whole(commit):
+                return commit, shared
+        return None
+
+    def remember(self, snapshot: Snapshot, *, replaces: bool) -> None:
+        """Let the state of a snapshot lead to it, if nothing usable is known of that state, or if it `replaces` that.
+
+        Raises FileError, CacheError.
+        """
+        reference, commit = STATES + snapshot.state.hex, bytes.fromhex(snapshot.token)
+        if replaces or not self._is_whole(self.references.create(reference, commit)):
+            self.references.set(reference, commit)
 
     def snapshot(self, commit: bytes) -> Snapshot:
         """Return a commit as a snapshot. Raises NotInCache, CacheBroken."""
@@ -60,6 +112,29 @@ class Engine:
             if entry_name == name:
                 return entry
         raise CacheBroken(f"commit {token} in the build cache has no {os.fsdecode(name)}")
+
+    def _is_whole(self, commit: bytes) -> bool:
+        """Return whether a commit and all its ancestors can be read.
+
+        That is sure of what is ours alone. Of what is borrowed, a state goes when its owner has no use for it any more,
+        and then our own states on top of it are of no use to us either.
+        """
+        if not self.store.alternates.directories:
+            return True
+        pending, found = [commit], set()
+        while pending:
+            name = pending.pop()
+            if name not in self._whole and name not in found:
+                try:
+                    pending += self._commit(name).parents
+                except (NotInCache, CacheBroken):
+                    return False
+                found.add(name)
+        self._whole |= found
+        return True
+
+    def _complain(self, problem: str) -> None:
+        self.options.emit(Warned(text=problem))
 
     def _commit(self, name: bytes) -> Commit:
         return Commit.decode(self.store.read_kind(name, COMMIT))

@@ -60,8 +60,14 @@ class ObjectStore:
         return Alternates(alternates.reached_from(self._objects, self._more), self._complain)
 
     def contains(self, name: bytes) -> bool:
-        """Return whether the object is in a pack that we know: written before `refresh`, or before the first use."""
-        return self._locate_known(name) is not None
+        """Return whether the object is in a pack of our own, written before `refresh`, or before the first use."""
+        if not self._is_listed:
+            self.refresh()
+        return self._own.find(name) is not None
+
+    def borrows(self, name: bytes) -> bool:
+        """Return whether the object is in a pack of another repository, as far as we know those."""
+        return self.alternates.find(name) is not None
 
     def exists(self, name: bytes) -> bool:
         """Return whether the object is there now."""

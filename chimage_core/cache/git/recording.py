@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from chimage_core.cache.git import tidy
 from chimage_core.cache.git.contents import Content, Reading, is_heavy, read_content, read_in_parallel
 from chimage_core.cache.git.engine import Engine
+from chimage_core.cache.git.known import Known
 from chimage_core.cache.git.objects import BLOB, COMMIT, DIRECTORY_MODE, FILE_MODE, TREE, Commit, encode_tree
 from chimage_core.cache.git.packs import PackWriter
 from chimage_core.cache.git.places import Base, Places
-from chimage_core.cache.git.refs import STATES
 from chimage_core.cache.git.repository import SIZE_CLASSES
 from chimage_core.cache.git.scan import Scanner
 from chimage_core.cache.git.treebuild import Identity, build_tree
@@ -37,7 +37,7 @@ def record(engine: Engine, places: Places, place: ImagePlace, step: StepRecord, 
 
     Raises FileError, CacheError, Cancelled; the place is then marked as changed.
     """
-    engine.repository.create()
+    engine.prepare()
     base = None if step.parent is None else places.base(place)
     touched = _take_changes(places, place, step.changes, base)
     with _writable(place.root):
@@ -45,8 +45,7 @@ def record(engine: Engine, places: Places, place: ImagePlace, step: StepRecord, 
     if touched is not None:
         touch(touched, [os.fsencode(metadata.DIRECTORY)])
     snapshot, scanner = _store(engine, place, step, touched, base)
-    reference = STATES + snapshot.state.hex
-    (engine.references.set if replaces else engine.references.create)(reference, bytes.fromhex(snapshot.token))
+    engine.remember(snapshot, replaces=replaces)
     if base is None:
         places.settle(place, snapshot, scanner.records)
     else:
@@ -106,7 +105,8 @@ def _store(
     """Write everything into packs."""
     packs, store = engine.repository.packs, engine.store
     identity = Identity() if step.state is None else None
-    with PackWriter(packs, store.contains, deflated=False, sync=engine.options.sync) as pack:
+    known = Known(store, _parent_name(step))
+    with PackWriter(packs, known, deflated=False, sync=engine.options.sync) as pack:
         scanner = _scan_and_read(engine, place, step, touched, base, pack)
         root = build_tree(scanner.changes, None if base is None else base.trees, pack, identity)
         if root is None:
@@ -132,7 +132,8 @@ def _scan_and_read(
     files = pending_files(scanner)
     if is_heavy(files):
         options = engine.options
-        reading = Reading(engine.repository.objects, options.deflate, options.sync, options.workers, options.cancel)
+        objects, parent = engine.repository.objects, _parent_name(step)
+        reading = Reading(objects, options.deflate, options.sync, options.workers, options.cancel, parent)
         read_in_parallel(files, reading, engine.store)
     else:
         read_here(files, pack)
@@ -158,8 +159,13 @@ def _add_commit(pack: PackWriter, root: bytes, state: StateID, step: StepRecord,
             (DIRECTORY_MODE, b"root", root),
         ]
     )
-    parents = () if step.parent is None else (bytes.fromhex(step.parent.token),)
+    parents = (_parent_name(step),) if step.parent else ()
     return pack.add(COMMIT, Commit(pack.add(TREE, tree), parents, time, step.text, state).encode())
+
+
+def _parent_name(step: StepRecord) -> bytes:
+    """Return the commit that a step stands on; empty if none."""
+    return bytes.fromhex(step.parent.token) if step.parent else b""
 
 
 def _content_state(identity: Identity | None, config: ImageConfig) -> StateID:
