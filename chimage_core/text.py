@@ -8,6 +8,11 @@ _UNSAFE = (
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
 
+_CONTEXT = 4
+"""Words of context in a difference."""
+_MOST_COMPARED = 1000
+"""Words up to which frequent ones count, too: it takes quadratic time."""
+
 
 def printable(text: str, *, keep: str = "") -> str:
     """Return `text` with every character escaped that could steer a terminal or hide what is really there.
@@ -59,3 +64,30 @@ def duration(seconds: float) -> str:
 def plural(count: int, noun: str) -> str:
     """Return `1 instruction`, `2 instructions`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def word_diff(before: str, after: str) -> str:
+    """Return the words of both texts on one line, what differs as `[-before-]{+after+}`; of what is the same, only the
+    words next to it. Blanks are no words: if nothing else differs, that is said.
+    """
+    import difflib
+
+    old, new = before.split(), after.split()
+    if old == new:
+        return "(only blanks differ)"
+    parts: list[str] = []
+    opcodes = difflib.SequenceMatcher(None, old, new, autojunk=len(new) > _MOST_COMPARED).get_opcodes()
+    for at, (kind, start, end, new_start, new_end) in enumerate(opcodes):
+        if kind == "equal":
+            parts += _near(old[start:end], is_first=at == 0, is_last=at == len(opcodes) - 1)
+            continue
+        removed, added = " ".join(old[start:end]), " ".join(new[new_start:new_end])
+        parts.append((f"[-{removed}-]" if removed else "") + (f"{{+{added}+}}" if added else ""))
+    return " ".join(parts)
+
+
+def _near(words: list[str], *, is_first: bool, is_last: bool) -> list[str]:
+    """Leave out the words that are far from what is before and behind them."""
+    head = [] if is_first else words[:_CONTEXT]
+    tail = [] if is_last else words[-_CONTEXT:]
+    return words if len(words) <= len(head) + len(tail) + 1 else [*head, "…", *tail]

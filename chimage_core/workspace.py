@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chimage_core.cache.git.cache import GitCache
     from chimage_core.cache.git.engine import Engine
     from chimage_core.cache.git.shared import SharedCache
+    from chimage_core.cache.inputs_store import InputsStore
     from chimage_core.cache.protocol import Cache
 
 
@@ -38,14 +39,17 @@ class Workspace:
         *,
         open_git_cache: "Callable[[], GitCache]",
         open_no_cache: "Callable[[Images], Cache] | None",
+        rebuilds: bool,
         runner: str,
         emit: Sink,
         cancel: CancelToken,
     ) -> None:
-        """`open_no_cache` is given if nothing is to be cached. `runner`: what executes RUN, in words of `--runner`."""
+        """`open_no_cache` is given if nothing is to be cached. `rebuilds`: all but FROM is carried out again.
+        `runner`: what executes RUN, in words of `--runner`."""
         self.layout = layout
         self.locks = locks
         self.images = Images(layout)
+        self.rebuilds = rebuilds
         self.runners = RunnerSupply(runner, layout.sides, layout.probes)
         self.emit = emit
         self.cancel = cancel
@@ -64,6 +68,13 @@ class Workspace:
     def lasting_cache(self) -> "GitCache":
         """The build cache on the disk, also where `cache` is off: deleting and recovering concern it, too."""
         return self._open_git_cache()
+
+    @cached_property
+    def inputs(self) -> "InputsStore":
+        """What the states of the build cache were made of."""
+        from chimage_core.cache.inputs_store import InputsStore
+
+        return InputsStore(self.layout.inputs, self.emit)
 
     @property
     def engine(self) -> "Engine":
@@ -144,6 +155,7 @@ def _assembled(
         locks,
         open_git_cache=lambda: _git_cache(settings, layout, emit, cancel),
         open_no_cache=open_no_cache if settings.cache == "disabled" else None,
+        rebuilds=settings.cache == "rebuild",
         runner=runner,
         emit=emit,
         cancel=cancel,

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from chimage_core.build.journal import Base, Journal, Where
 from chimage_core.build.step import Step, Tools
 from chimage_core.cache.protocol import Cache, Snapshot, StepRecord
 from chimage_core.cache.state import StateID
@@ -53,6 +54,7 @@ class Site(NamedTuple):
     images: Images
     cache: Cache
     tools: Tools
+    journal: Journal
     emit: Sink
     clock: Callable[[], float]
     """Seconds, monotonic."""
@@ -91,6 +93,7 @@ class Builder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._site.journal.close(self._place, self._state, is_finished=error is None)
         if error is None or not self._is_current:
             return
         try:
@@ -100,29 +103,34 @@ class Builder:
             # What went wrong first is what people have to know; the next command tries again to undo it.
             self._site.emit(Warned(text=f"can’t put back the image as it was: {self._site.reference}: {problem}"))
 
-    def begin(self, number: int, step: Step, *, base_is_known: bool) -> None:
-        """Take up the FROM. Its key, if it has one, tells the states of this stage from those of other arguments."""
-        if step.key is not None:
-            self._state = self._state.child(step.key)
+    def begin(self, number: int, step: Step, base: Base) -> None:
+        """Take up the FROM. Its inputs, if any, tell the states of this stage from those of other arguments."""
+        if step.inputs is not None:
+            self._state = self._state.child(step.inputs.key())
         self.config = step.config
-        self._announce(number, step, "hit" if base_is_known else "miss")
+        self._announce(number, step, "hit" if base.is_known else "miss")
+        self._site.journal.begin(_where(number, step), base, step.inputs)
 
     def step(self, number: int, step: Step) -> None:
-        """Look one step up, or carry it out. A step without a key is only announced."""
-        site = self._site
+        """Look one step up, or carry it out. A step without inputs is only announced."""
+        site, parent = self._site, self._state
         self.config = step.config
-        if step.key is None:
+        if step.inputs is None:
             self._announce(number, step, "none")
             return
-        self._state = self._state.child(step.key)
+        self._state = parent.child(step.inputs.key())
         hit = None if self._is_current else site.cache.find(self._state)
         self._announce(number, step, "hit" if hit else "miss")
         counted = Counts(hits=int(hit is not None), misses=int(hit is None), modified=int(step.is_modified))
         self.counts = self.counts.plus(counted)
         if hit is not None:
             self._snapshot = hit
-        elif not site.is_dry_run:
+            site.journal.hit(_where(number, step), hit.state)
+            return
+        site.journal.miss(_where(number, step), parent, step.inputs)
+        if not site.is_dry_run:
             self._carry_out(number, step)
+            site.journal.made(_where(number, step), parent, step.inputs)
 
     def finish(self, *, unpack: bool) -> Snapshot:
         """Give the image its name and return its snapshot. Only with `unpack` its directory is there in any case."""
@@ -229,3 +237,7 @@ class Builder:
         elif cache.held(self._place) is None:
             images.discard_work(name)
         # Else the work place holds the last good step: it stays, hidden, and the next try goes on from there at once.
+
+
+def _where(number: int, step: Step) -> Where:
+    return Where(number, step.instruction.range.line)

@@ -1,17 +1,17 @@
 """Where COPY takes files from: the build context, or the root file system of an earlier stage.
 
 Nothing outside can be reached. In the context, a symlink is what it is on the host, so one that leads out is an error;
-in a stage, paths are resolved as if its root were `/`, so none can lead out. A fingerprint describes sources by
+in a stage, paths are resolved as if its root were `/`, so none can lead out. Sources are described by their
 metadata only, because a cache lookup must not read the files. Source: ch-image manual, "COPY" and "RSYNC", "Build
 cache".
 """
 
-import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from chimage_core.cache.inputs import describe_source
 from chimage_core.errors import ContextError, FileError
 from chimage_core.fs import xattr
 from chimage_core.fs.paths import resolve_in_root
@@ -87,19 +87,21 @@ def _has_wildcard(pattern: str) -> bool:
     return any(character in pattern for character in "*?[")
 
 
-def fingerprint(sources: list[Source], *, with_xattrs: bool) -> bytes:
-    """Return 32 bytes that change when a source changes: names, types, permissions, sizes, mtimes, link targets and
-    (if asked for) extended attributes of all files. A directory's own size and mtime do not count: they say nothing
-    that its entries do not say, but change with every temporary file of an editor.
+def described(sources: list[Source], *, with_xattrs: bool) -> bytes:
+    """Return what changes when a source changes: names, types, permissions, sizes, mtimes, link targets and (if asked
+    for) extended attributes of all files, as `describe_source` has them. Raises FileError.
     """
-    digest = hashlib.sha256()
+    descriptions: list[str] = []
     for source in sources:
         try:
             for path, name, status in _walk(source):
-                digest.update(_describe(path, name, status, xattr.read if with_xattrs else None))
+                is_link = stat.S_ISLNK(status.st_mode)
+                target = os.readlink(path) if is_link else None
+                xattrs = xattr.read(path) if with_xattrs and not is_link else {}
+                descriptions.append(describe_source(name, status, target, xattrs))
         except OSError as error:
             raise FileError("read", error.filename or source.path, error) from error
-    return digest.digest()
+    return "".join(descriptions).encode("utf-8", "surrogateescape")
 
 
 def _walk(source: Source) -> Iterator[tuple[str, str, os.stat_result]]:
@@ -113,17 +115,3 @@ def _walk(source: Source) -> Iterator[tuple[str, str, os.stat_result]]:
             with os.scandir(path) as entries:
                 children = sorted(entry.name for entry in entries)
             pending += [(f"{path}/{child}", f"{name}/{child}") for child in reversed(children)]
-
-
-def _describe(
-    path: str, name: str, status: os.stat_result, read_xattrs: Callable[[str], dict[str, bytes]] | None
-) -> bytes:
-    mode = status.st_mode
-    fields: list[object] = [name, oct(mode)]
-    if stat.S_ISLNK(mode):
-        fields.append(os.readlink(path))
-    elif not stat.S_ISDIR(mode):
-        fields += [status.st_size, status.st_mtime_ns]
-    if read_xattrs is not None and not stat.S_ISLNK(mode):
-        fields += sorted(read_xattrs(path).items())
-    return "\0".join(map(str, fields)).encode("utf-8", "surrogateescape") + b"\0\n"

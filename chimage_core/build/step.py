@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from chimage_core.build.force import Forcer
+from chimage_core.cache.inputs import StepInputs
 from chimage_core.cancel import CancelToken
 from chimage_core.dockerfile.ast import Instruction
 from chimage_core.events import Sink
@@ -46,7 +47,7 @@ class Step(NamedTuple):
     """As announced: `RUN.S`, `COPY`, …"""
     text: str
     """As announced, on one line."""
-    key: bytes | None
+    inputs: StepInputs | None
     """What the state after the step depends on, besides the state before it. None: the step makes no state."""
     config: ImageConfig
     """The configuration after the step."""

@@ -215,6 +215,7 @@ def _build_request(session: Session) -> "BuildRequest":
         is_dry_run=session.option("dry_run", False),
         with_xattrs=settings.xattrs,
         captures_output=session.json is not None,
+        explains_hits=session.option("explain", False),
         read_stdin=lambda: sys.stdin.buffer.read(),
     )
 

@@ -12,7 +12,7 @@ import re
 from typing import Any, TextIO
 
 from chimage_core.errors import ChimageError
-from chimage_core.events import Event
+from chimage_core.events import Event, plain
 
 
 class JsonLines:
@@ -55,7 +55,7 @@ class JsonLines:
 
 def _encoded(name: str, value: Any) -> tuple[str, Any]:
     if not isinstance(value, bytes):
-        return name, value
+        return name, plain(value)
     try:
         return name, value.decode()
     except UnicodeDecodeError:

@@ -70,7 +70,7 @@ def _run(program: str, arguments: Sequence[str], environment: Mapping[str, str])
             return UsageError.exit_code
         settings = Settings.resolve(vars(options), environment)
         show_trace = settings.debug
-        printer = Printer(sys.stderr, settings.verbosity)
+        printer = Printer(sys.stderr, settings.verbosity, explains=getattr(options, "explain", False))
         return _carry_out(options, settings, (program, *arguments), json, printer)
     except SystemExit as end:  # argparse has printed help or the version.
         return int(end.code or 0)

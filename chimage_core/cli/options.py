@@ -152,6 +152,7 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--build-arg", metavar="KEY[=VALUE]", action="append", help="set KEY of ARG (default: the variable’s value)"
     )
+    build.add_argument("--explain", action="store_true", help="tell why each instruction missed, or whence it hit")
     build.add_argument("-f", "--file", metavar="DOCKERFILE", help="Dockerfile (default: CONTEXT/Dockerfile; -: stdin)")
     build.add_argument(
         "--force", metavar="MODE", nargs="?", const="seccomp", help="root emulation: seccomp (default) or none"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from chimage_core.events import Event, Notice, Warned
     from chimage_core.events.build import BuildFinished, BuildStarted, StageStarted, StepResolved
     from chimage_core.events.check import CheckProgress, Repaired
+    from chimage_core.events.explain import HitExplained, MissExplained
     from chimage_core.events.images import ImageDeleted, ImageReady
     from chimage_core.events.locks import LockAwaited
     from chimage_core.events.steps import ImageCopied, StepFinished
@@ -28,16 +29,24 @@ class Printer:
     Verbosity 0 is the default; 1 and more tell more; -1 leaves only warnings and errors, -2 only errors, -3 nothing.
     """
 
-    def __init__(self, stream: TextIO, verbosity: int) -> None:
+    def __init__(self, stream: TextIO, verbosity: int, *, explains: bool = False) -> None:
+        """`explains`: show all that is known of why instructions missed, whatever the verbosity."""
         self._stream = stream
         self._verbosity = verbosity
+        self._explains = explains
 
     def __call__(self, event: "Event") -> None:
         """Print one event, if it has something to say at this verbosity."""
-        tell = _TEXTS.get(type(event).__name__)
+        name = type(event).__name__
+        tell = _TEXTS.get(name)
+        verbosity = self._verbosity
+        if name in _EXPLAINING:  # It takes some work to say it.
+            verbosity = 2 if self._explains and verbosity >= 0 else verbosity
+            tell = tell if verbosity >= 1 else None
         for level, line in tell(event) if tell else ():
-            if self._verbosity >= level:
-                self._print(line)
+            if verbosity < level:
+                break
+            self._print(line)
 
     def error(self, error: "ChimageError") -> None:
         """Print why the command failed, and what to do about it."""
@@ -52,7 +61,7 @@ class Printer:
 
 
 _Lines = Iterator[tuple[int, str]]
-"""What to say of an event: lowest verbosity that shows it, text."""
+"""What to say of an event: lowest verbosity that shows it, text. What more verbosity shows comes later."""
 
 
 def _notice(event: "Notice") -> _Lines:
@@ -77,6 +86,19 @@ def _step_resolved(event: "StepResolved") -> _Lines:
     yield 0, f"{event.line:3d}{_MARKS[event.outcome]} {event.name} {event.text}"
     if event.state:
         yield 2, f"     state {event.state[:12]}"
+
+
+def _miss_explained(event: "MissExplained") -> _Lines:
+    from chimage_core.cli.render_why import cause_lines
+
+    for number, line in enumerate(cause_lines(event.cause)):
+        yield (2 if number else 1), f"     {line if number else f'why: {line}'}"
+
+
+def _hit_explained(event: "HitExplained") -> _Lines:
+    from chimage_core.cli.render_why import hit_line
+
+    yield 0, f"     {hit_line(event.recorded)}"
 
 
 def _step_finished(event: "StepFinished") -> _Lines:
@@ -121,6 +143,8 @@ _TEXTS: Mapping[str, Callable[[Any], _Lines]] = {
     "BuildStarted": _build_started,
     "StageStarted": _stage_started,
     "StepResolved": _step_resolved,
+    "MissExplained": _miss_explained,
+    "HitExplained": _hit_explained,
     "StepFinished": _step_finished,
     "ImageCopied": _image_copied,
     "BuildFinished": _build_finished,
@@ -132,3 +156,5 @@ _TEXTS: Mapping[str, Callable[[Any], _Lines]] = {
 }
 """By name of the event's class, as in JSON: the classes themselves are imported only by who emits them. Events that are
 not here say nothing."""
+
+_EXPLAINING = ("MissExplained", "HitExplained")

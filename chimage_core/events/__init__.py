@@ -8,7 +8,7 @@ emitted.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,3 +33,12 @@ class Warned(Event):
 
 Sink = Callable[[Event], None]
 """Receives events, in order. It neither blocks for long nor raises."""
+
+
+def plain(value: Any) -> Any:
+    """Return a value of an event as JSON has it: named tuples as mappings."""
+    if isinstance(value, tuple):
+        fields = getattr(value, "_fields", None)
+        items = [plain(item) for item in value]
+        return items if fields is None else dict(zip(fields, items, strict=True))
+    return value

@@ -11,6 +11,7 @@ from chimage_core.build.builder import Builder, Counts, Site, scratch_state
 from chimage_core.build.context import SourceTree
 from chimage_core.build.force import Forcer
 from chimage_core.build.instructions import arg, check, from_, resolve
+from chimage_core.build.journal import Base, Journal, Telling
 from chimage_core.build.plan import Plan, Stage, make_plan
 from chimage_core.build.scope import FinishedStage, Inputs, Scope
 from chimage_core.build.step import Tools
@@ -60,6 +61,8 @@ class BuildRequest(NamedTuple):
     with_xattrs: bool
     captures_output: bool
     """What commands print is sent as events; else it goes where ours goes."""
+    explains_hits: bool
+    """Hits are explained, too, not only misses."""
     read_stdin: Callable[[], bytes]
 
 
@@ -166,6 +169,14 @@ class _Build:
         self._request = request
         self._plan = plan
         self._finished: list[_Finished] = []
+        self._telling = Telling(
+            records=(lambda: workspace.inputs) if workspace.cache.keeps_snapshots else None,
+            emit=workspace.emit,
+            explains_hits=request.explains_hits,
+            rebuilds=workspace.rebuilds,
+            is_dry_run=request.is_dry_run,
+            missed={},
+        )
         context = None
         if request.context != STDIN:
             context = SourceTree(os.path.abspath(request.context), "context", is_image=False)
@@ -260,6 +271,7 @@ class _Build:
             images=workspace.images,
             cache=workspace.cache,
             tools=self._tools(),
+            journal=Journal(self._telling, str(stage.reference.full)),
             emit=workspace.emit,
             clock=time.monotonic,
             is_dry_run=request.is_dry_run,
@@ -268,7 +280,7 @@ class _Build:
         with Builder(site, base, state, config) as builder:
             with self._telling_where(stage.from_):
                 first = from_.resolve(stage.from_, start.origin, config, base_is_stage=start.stage is not None)
-                builder.begin(stage.first_step, first, base_is_known=is_known)
+                builder.begin(stage.first_step, first, Base(_name(start), state, is_known))
             for number, instruction in enumerate(stage.instructions, start=stage.first_step + 1):
                 with self._telling_where(instruction):
                     builder.step(number, resolve(instruction, self._scope(builder.config)))
@@ -343,3 +355,10 @@ class _Build:
 
     def _empty_config(self, args: Mapping[str, str]) -> ImageConfig:
         return ImageConfig(architecture=self._workspace.architecture, args=args)
+
+
+def _name(start: _Start) -> str:
+    """Return what a stage starts from, for the records; empty: an earlier stage."""
+    if start.image is None:
+        return SCRATCH if start.stage is None else ""
+    return str(start.image.full)

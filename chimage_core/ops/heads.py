@@ -1,6 +1,7 @@
 """What the cache knows of an image in the storage directory, made to agree with what is there."""
 
 import os
+import time
 
 from chimage_core.cache.protocol import Snapshot, StepRecord
 from chimage_core.image.config import ImageConfig
@@ -32,7 +33,16 @@ def head(workspace: Workspace, name: str) -> Snapshot | None:
     )
     snapshot = workspace.cache.commit(place, record)
     workspace.cache.publish(name, snapshot)
+    note_origin(workspace, str(Reference.from_file_name(name).full), snapshot, place.root)
     return snapshot
+
+
+def note_origin(workspace: Workspace, reference: str, snapshot: Snapshot, source: str) -> None:
+    """Put on record where an image comes from, which no instruction made; `reference` is in full."""
+    if workspace.cache.keeps_snapshots:
+        from chimage_core.cache.records import Origin
+
+        workspace.inputs.add_origin(Origin(reference, snapshot.state, source, int(time.time())))
 
 
 def config_of(workspace: Workspace, name: str) -> ImageConfig:

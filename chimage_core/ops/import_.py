@@ -13,6 +13,7 @@ from chimage_core.image.reference import Reference
 from chimage_core.layer.archive import unpack_tarball
 from chimage_core.rootfs import metadata, permissions, skeleton
 from chimage_core.rootfs.changes import AnythingChanged
+from chimage_core.ops.heads import note_origin
 from chimage_core.workspace import Workspace
 
 
@@ -56,6 +57,7 @@ def import_image(workspace: Workspace, request: ImportRequest) -> ImportResult:
             images.discard_work(name)
             raise
         workspace.cache.publish(name, snapshot)
+        note_origin(workspace, str(request.reference.full), snapshot, os.path.abspath(request.path))
         path = images.publish(name).root
     emit(ImageReady(reference=str(request.reference), path=path))
     emit(Notice(level="info", text="done"))

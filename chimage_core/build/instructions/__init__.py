@@ -46,10 +46,11 @@ def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
     """
     resolver: _Resolver = _RESOLVERS.get(type(instruction), unsupported.resolve)
     step = resolver(instruction, scope)
-    if step.key is None:
+    inputs = step.inputs
+    if inputs is None:
         return step
     # No time of creation: a configuration must not differ between two builds of the same.
     entry = {"created_by": f"{step.name} {step.text}"}
     # Without extended attributes the same step leaves other files.
-    key = step.key if scope.inputs.with_xattrs else step.key + b" no xattrs"
-    return step._replace(key=key, config=step.config._replace(history=(*step.config.history, entry)))
+    inputs = inputs._replace(parameters={**inputs.parameters, "--xattrs": scope.inputs.with_xattrs})
+    return step._replace(inputs=inputs, config=step.config._replace(history=(*step.config.history, entry)))

@@ -7,9 +7,9 @@ substitution"), except for those that the host passes in.
 
 from collections.abc import Mapping
 
-from chimage_core.build.keys import key
 from chimage_core.build.scope import Expander, Scope
 from chimage_core.build.step import Step
+from chimage_core.cache.inputs import StepInputs
 from chimage_core.dockerfile.ast import Arg
 from chimage_core.settings import PASSED_VARIABLES
 
@@ -19,12 +19,13 @@ def resolve(instruction: Arg, scope: Scope) -> Step:
     expander = scope.expander(instruction)
     values = values_of(instruction, scope, expander)
     known = {name: value for name, value in values.items() if value is not None}
-    counted = [(name, value) for name, value in values.items() if name not in PASSED_VARIABLES]
+    counted = {name: value for name, value in values.items() if name not in PASSED_VARIABLES}
+    text = announced(values)
     return Step(
         instruction=instruction,
         name="ARG",
-        text=announced(values),
-        key=key("ARG", counted) if counted else None,
+        text=text,
+        inputs=StepInputs("ARG", text, {"arguments": counted}) if counted else None,
         config=scope.config._replace(args={**scope.config.args, **known}),
         warnings=expander.warnings,
     )

@@ -10,10 +10,10 @@ import posixpath
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from chimage_core.build.context import Source, SourceTree, fingerprint
-from chimage_core.build.keys import key
+from chimage_core.build.context import Source, SourceTree, described
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step, Tools
+from chimage_core.cache.inputs import StepInputs
 from chimage_core.dockerfile.ast import Copy
 from chimage_core.dockerfile.errors import InstructionProblem
 from chimage_core.errors import ContextError, StageError
@@ -44,17 +44,20 @@ def resolve(instruction: Copy, scope: Scope) -> Step:
         stage = scope.stages.get(origin.lower())
         if stage is None:
             raise _no_stage(instruction, scope.inputs.path, origin)
-        find, identity = _in_stage(stage.tree, patterns), stage.state.hex
+        find, origin_state, looked_at = _in_stage(stage.tree, patterns), stage.state.hex, b""
     else:
         if scope.inputs.context is None:
             raise ContextError(str(scope.problem(instruction, "no context")), hint="the context was given as “-”")
         sources = _found(scope.inputs.context, patterns)
-        find, identity = (lambda: sources), fingerprint(sources, with_xattrs=scope.inputs.with_xattrs).hex()
+        looked_at = described(sources, with_xattrs=scope.inputs.with_xattrs)
+        find, origin_state = (lambda: sources), None
+    text = f"{patterns!r} -> {dest!r}"
+    parameters = {"patterns": patterns, "target": target, "stage": origin_state}
     return Step(
         instruction=instruction,
         name="COPY",
-        text=f"{patterns!r} -> {dest!r}",
-        key=key("COPY", identity, patterns, target),
+        text=text,
+        inputs=StepInputs("COPY", text, parameters, looked_at),
         config=scope.config,
         effect=CopyFiles(find, target),
         warnings=tuple(warnings),

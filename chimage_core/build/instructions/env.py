@@ -1,8 +1,8 @@
 """ENV: set environment variables, for the rest of the build and for the image."""
 
-from chimage_core.build.keys import key
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step
+from chimage_core.cache.inputs import StepInputs
 from chimage_core.dockerfile.ast import Env
 
 
@@ -13,11 +13,12 @@ def resolve(instruction: Env, scope: Scope) -> Step:
     for name, _ in pairs:
         if not name or "=" in name or "\0" in name:
             raise scope.problem(instruction, f"not a name for a variable: {name!r}")
+    text = " ".join(f"{name}='{value}'" for name, value in pairs)
     return Step(
         instruction=instruction,
         name="ENV",
-        text=" ".join(f"{name}='{value}'" for name, value in pairs),
-        key=key("ENV", pairs),
+        text=text,
+        inputs=StepInputs("ENV", text, {"variables": dict(pairs)}),
         config=scope.config._replace(env={**scope.config.env, **dict(pairs)}),
         warnings=expander.warnings,
     )

@@ -8,9 +8,9 @@ of its own.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from chimage_core.build.keys import key
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step
+from chimage_core.cache.inputs import StepInputs
 from chimage_core.dockerfile.ast import From
 from chimage_core.image.config import ImageConfig
 from chimage_core.settings import PASSED_VARIABLES
@@ -58,13 +58,14 @@ def resolve(instruction: From, start: Origin, base: ImageConfig, *, base_is_stag
         inherited = {name: value for name, value in base.args.items() if name not in PASSED_VARIABLES}
         args = {**inherited, **start.args}
     alias = f" AS {instruction.alias}" if instruction.alias else ""
-    changed = {name: value for name, value in args.items() if base.args.get(name) != value}
-    counted = sorted((name, value) for name, value in changed.items() if name not in PASSED_VARIABLES)
+    text = f"{start.text}{alias}"
+    changed = {name: value for name, value in sorted(args.items()) if base.args.get(name) != value}
+    counted = {name: value for name, value in changed.items() if name not in PASSED_VARIABLES}
     return Step(
         instruction=instruction,
         name="FROM",
-        text=f"{start.text}{alias}",
-        key=key("FROM", counted) if counted else None,
+        text=text,
+        inputs=StepInputs("FROM", text, {"arguments": counted}) if counted else None,
         config=base._replace(args=args),
         warnings=start.warnings,
     )

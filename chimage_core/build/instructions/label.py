@@ -1,8 +1,8 @@
 """LABEL: metadata for people and tools. It changes nothing about how the image is built or run."""
 
-from chimage_core.build.keys import key
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step
+from chimage_core.cache.inputs import StepInputs
 from chimage_core.dockerfile.ast import Label
 
 
@@ -10,11 +10,12 @@ def resolve(instruction: Label, scope: Scope) -> Step:
     """Return the step of a LABEL."""
     expander = scope.expander(instruction)
     pairs = [(expander.expand(name), expander.expand(value)) for name, value in instruction.pairs]
+    text = " ".join(f"{name}='{value}'" for name, value in pairs)
     return Step(
         instruction=instruction,
         name="LABEL",
-        text=" ".join(f"{name}='{value}'" for name, value in pairs),
-        key=key("LABEL", pairs),
+        text=text,
+        inputs=StepInputs("LABEL", text, {"labels": dict(pairs)}),
         config=scope.config._replace(labels={**scope.config.labels, **dict(pairs)}),
         warnings=expander.warnings,
     )

@@ -12,9 +12,9 @@ import signal
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from chimage_core.build.keys import key
 from chimage_core.build.scope import Expander, Scope
 from chimage_core.build.step import Step, Tools
+from chimage_core.cache.inputs import StepInputs
 from chimage_core.dockerfile.ast import ExecCommand, Run, ShellCommand
 from chimage_core.dockerfile.errors import InstructionProblem
 from chimage_core.errors import FileError, RunFailed
@@ -40,12 +40,14 @@ def resolve(instruction: Run, scope: Scope) -> Step:
     argv, script = _command(instruction, scope, expander)
     forced = forcer.wrap(argv, "")
     name = f"RUN.{forcer.suffix}"
-    command = instruction.command
+    is_shell = isinstance(instruction.command, ShellCommand)
+    text = instruction.text if is_shell else json.dumps(argv, ensure_ascii=False)
+    parameters = {"--force": forcer.mode, "command": forced.argv, "script": script}
     return Step(
         instruction=instruction,
         name=name,
-        text=instruction.text if isinstance(command, ShellCommand) else json.dumps(argv, ensure_ascii=False),
-        key=key(name, forced.argv, script),
+        text=text,
+        inputs=StepInputs("RUN", text, parameters),
         config=scope.config,
         effect=Execute(
             argv=argv,

@@ -2,9 +2,9 @@
 
 import json
 
-from chimage_core.build.keys import key
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step
+from chimage_core.cache.inputs import StepInputs
 from chimage_core.dockerfile.ast import Shell
 
 
@@ -12,11 +12,12 @@ def resolve(instruction: Shell, scope: Scope) -> Step:
     """Return the step of a SHELL. Unset variables stay as they are: other shells spell their own that way."""
     expander = scope.expander(instruction)
     argv = tuple(expander.expand_variables(word) for word in instruction.argv)
+    text = json.dumps(argv, ensure_ascii=False)
     return Step(
         instruction=instruction,
         name="SHELL",
-        text=json.dumps(argv, ensure_ascii=False),
-        key=key("SHELL", argv),
+        text=text,
+        inputs=StepInputs("SHELL", text, {"shell": argv}),
         config=scope.config._replace(shell=argv),
         warnings=expander.warnings,
     )

@@ -17,7 +17,7 @@ def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
         instruction=instruction,
         name=instruction.name,
         text="(unsupported)",
-        key=None,
+        inputs=None,
         config=scope.config,
         warnings=(f"not{yet} supported, ignored: {instruction.name} instruction",),
     )

@@ -3,9 +3,9 @@
 import posixpath
 from typing import NamedTuple
 
-from chimage_core.build.keys import key
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step, Tools
+from chimage_core.cache.inputs import StepInputs
 from chimage_core.dockerfile.ast import Workdir
 from chimage_core.rootfs.changes import Changes, PathsChanged
 from chimage_core.rootfs.directories import accessible, make_directories
@@ -23,7 +23,7 @@ def resolve(instruction: Workdir, scope: Scope) -> Step:
         instruction=instruction,
         name="WORKDIR",
         text=path,
-        key=key("WORKDIR", path),
+        inputs=StepInputs("WORKDIR", path, {"path": path}),
         config=scope.config._replace(workdir=path),
         effect=MakeDirectory(path),
         warnings=expander.warnings,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chimage_core.build.context import SourceTree, fingerprint
+from chimage_core.build.context import SourceTree, described
 from chimage_core.errors import ChimageError, ContextError
 
 
@@ -72,11 +72,11 @@ def test_absolute_symlink_in_an_image_counts_from_its_root(tmp_path: Path) -> No
         assert Path(source.path).read_text() == "image's"
 
 
-def test_fingerprint_sees_what_the_manual_lists(tree: SourceTree) -> None:
+def test_description_sees_what_the_manual_lists(tree: SourceTree) -> None:
     """File name, type, permissions, size and mtime; contents are not read."""
 
     def now() -> bytes:
-        return fingerprint(tree.find("d"), with_xattrs=True)
+        return described(tree.find("d"), with_xattrs=True)
 
     path = f"{tree.root}/d/c.txt"
     seen = {now()}
@@ -94,27 +94,27 @@ def test_fingerprint_sees_what_the_manual_lists(tree: SourceTree) -> None:
     assert len(seen) == 6
 
 
-def test_fingerprint_sees_xattrs_if_they_count(tree: SourceTree) -> None:
-    before = fingerprint(tree.find("a.txt"), with_xattrs=True)
+def test_description_sees_xattrs_if_they_count(tree: SourceTree) -> None:
+    before = described(tree.find("a.txt"), with_xattrs=True)
     try:
         os.setxattr(f"{tree.root}/a.txt", "user.x", b"1")
     except OSError:
         pytest.skip("file system without user xattrs")
-    assert fingerprint(tree.find("a.txt"), with_xattrs=True) != before
-    assert fingerprint(tree.find("a.txt"), with_xattrs=False) == fingerprint(tree.find("a.txt"), with_xattrs=False)
+    assert described(tree.find("a.txt"), with_xattrs=True) != before
+    assert described(tree.find("a.txt"), with_xattrs=False) == described(tree.find("a.txt"), with_xattrs=False)
 
 
-def test_fingerprint_does_not_depend_on_where_the_context_is(tree: SourceTree, tmp_path: Path) -> None:
+def test_description_does_not_depend_on_where_the_context_is(tree: SourceTree, tmp_path: Path) -> None:
     """A checkout elsewhere hits what was built here."""
-    before = fingerprint(tree.find("d"), with_xattrs=True)
+    before = described(tree.find("d"), with_xattrs=True)
     os.rename(tree.root, tmp_path / "moved")
     moved = SourceTree(str(tmp_path / "moved"), "context", is_image=False)
-    assert fingerprint(moved.find("d"), with_xattrs=True) == before
+    assert described(moved.find("d"), with_xattrs=True) == before
 
 
-def test_fingerprint_ignores_an_editors_temporary_file_that_is_gone(tree: SourceTree) -> None:
-    before = fingerprint(tree.find("d"), with_xattrs=True)
+def test_description_ignores_an_editors_temporary_file_that_is_gone(tree: SourceTree) -> None:
+    before = described(tree.find("d"), with_xattrs=True)
     swap = Path(tree.root) / "d" / ".swp"
     swap.write_text("")
     swap.unlink()
-    assert fingerprint(tree.find("d"), with_xattrs=True) == before
+    assert described(tree.find("d"), with_xattrs=True) == before

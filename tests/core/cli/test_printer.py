@@ -10,13 +10,21 @@ import pytest
 import chimage_core.events
 from chimage_core.cli.printer import Printer
 from chimage_core.events import Event
+from chimage_core.events.explain import Cause, Recorded
 
 for module in pkgutil.iter_modules(chimage_core.events.__path__, "chimage_core.events."):
     import_module(module.name)
 
 SILENT = {"OutputChunk"}
 """Shown by others: what a command prints goes to the terminal directly."""
-SAMPLES = {"level": "info", "outcome": "hit", "seconds": 0.5, "text": "text"}
+SAMPLES = {
+    "level": "info",
+    "outcome": "hit",
+    "seconds": 0.5,
+    "text": "text",
+    "cause": Cause("new"),
+    "recorded": Recorded("0" * 64, "RUN true", "image:latest", 2, 2, 0),
+}
 """Values of fields that are more than a number or any string."""
 
 
