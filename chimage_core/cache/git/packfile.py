@@ -9,6 +9,9 @@ import struct
 
 from chimage_core.errors import CacheBroken
 
+OFFSET_DELTA, NAME_DELTA = 6, 7
+"""Types of entries that are no objects, but differences to one."""
+
 _NAMES = 8 + 1024
 """Where the names begin in an index."""
 _CHECKSUMS = 40
@@ -42,6 +45,28 @@ class PackData:
             size |= (byte & 0x7F) << shift
             shift += 7
         return kind, size, offset
+
+    def base(self, offset: int, kind: int, start: int) -> tuple[int | bytes, int]:
+        """Return what the delta at `offset` is against, and where its stream begins; `kind` and `start` as from `head`.
+
+        The base is an offset in this pack, or the name of an object. Raises ValueError for another type of entry, and
+        for an offset that is not before the delta.
+        """
+        data = self.data
+        if kind == NAME_DELTA:
+            return bytes(data[start : start + 20]), start + 20
+        if kind != OFFSET_DELTA:
+            raise ValueError(f"unknown object type {kind}")
+        byte = data[start]
+        start += 1
+        distance = byte & 0x7F
+        while byte & 0x80:
+            byte = data[start]
+            start += 1
+            distance = ((distance + 1) << 7) | (byte & 0x7F)
+        if not 0 < distance < offset:
+            raise ValueError("delta base is outside of the pack")
+        return offset - distance, start
 
     def release(self) -> None:
         """Give the memory of what was read back to the system; it is mapped again when needed."""
@@ -88,6 +113,13 @@ class Pack(PackData):
         view = self._index
         names = [view[_NAMES + 20 * number : _NAMES + 20 * number + 20] for number in range(self.count)]
         return sorted((self._offset(number), name) for number, name in enumerate(names))
+
+    def checksums(self) -> list[int]:
+        """Return the CRC-32 of all entries, in the order of `entries`."""
+        table = _NAMES + 20 * self.count
+        sums = struct.unpack_from(f">{self.count}I", self._index, table)
+        order = sorted(range(self.count), key=self._offset)
+        return [sums[number] for number in order]
 
     def sizes(self) -> list[tuple[bytes, int]]:
         """Return (name, bytes in this file) of all objects, by offset."""

@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Callable
 
 from chimage_core.cache.git import deflate
+from chimage_core.cache.git.deflate import Buffer
 from chimage_core.cache.git.objects import BLOB, header, identify, sha1
 from chimage_core.errors import CacheError, file_errors
 from chimage_core.fs.atomic import sync_directory
@@ -22,6 +23,8 @@ TEMPORARY_PACK = "tmp_pack_"
 _TEMPORARY_INDEX = "tmp_idx_"
 
 _HEAD = struct.Struct(">4sII")
+PACK_HEAD = _HEAD.size
+"""Bytes in front of the first entry."""
 _BUFFER = 4 << 20
 """Bytes kept in memory before they are written; smaller packs are written at once."""
 _WHOLE = 4 << 20
@@ -45,7 +48,8 @@ class PackWriter:
         self._checksums = array("L")
         self._buffer: list[bytes] = []
         self._buffered = 0
-        self._end = _HEAD.size
+        self.end = PACK_HEAD
+        """Where the next entry begins."""
         self._file: int | None = None
         unique = os.urandom(8).hex()
         self._temporary = os.path.join(directory, TEMPORARY_PACK + unique)
@@ -62,7 +66,7 @@ class PackWriter:
         name = identify(kind, data)
         if name not in self._index and not self._is_known(name):
             self._begin(name)
-            self._write(_entry_head(kind, len(data)))
+            self._write(entry_head(kind, len(data)))
             self._write(deflate.deflated(data) if deflated else deflate.stored(data))
         return name
 
@@ -112,16 +116,21 @@ class PackWriter:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
-    def copy_raw(self, name: bytes, entry: memoryview) -> None:
-        """Store an entry of another pack as it stands there (no delta)."""
+    def copy_raw(self, name: bytes, *parts: Buffer) -> None:
+        """Store an entry that is ready, in one or more parts. The base of a delta must be in this pack."""
         if name not in self._index:
             self._begin(name)
-            for start in range(0, len(entry), _CHUNK):
-                self._write(bytes(entry[start : start + _CHUNK]))
+            for part in parts:
+                for start in range(0, len(part), _CHUNK):
+                    self._write(bytes(part[start : start + _CHUNK]))
+
+    def place(self, name: bytes) -> int:
+        """Return where the entry of an object begins. Raises KeyError."""
+        return self._offsets[self._index[name]]
 
     def _begin(self, name: bytes) -> None:
         self._index[name] = len(self._offsets)
-        self._offsets.append(self._end)
+        self._offsets.append(self.end)
         self._checksums.append(0)
 
     def _write(self, data: bytes) -> None:
@@ -129,7 +138,7 @@ class PackWriter:
         self._checksums[-1] = deflate.crc32(data, self._checksums[-1])
         self._buffer.append(data)
         self._buffered += len(data)
-        self._end += len(data)
+        self.end += len(data)
         if self._buffered > _BUFFER:
             self._flush()
 
@@ -159,7 +168,7 @@ class PackWriter:
         os.pwrite(self._file, head, 0)
         # The checksum covers the head, and thus a number that was not known before: all has to be read once more.
         digest = sha1()
-        for offset in range(0, self._end, _CHUNK):
+        for offset in range(0, self.end, _CHUNK):
             digest.update(os.pread(self._file, _CHUNK, offset))
         _write_all(self._file, digest.digest())
         if self._sync:
@@ -170,7 +179,7 @@ class PackWriter:
 
     def _add_stream(self, name: bytes, descriptor: int, size: int, extents: list[tuple[int, int]]) -> None:
         self._begin(name)
-        self._write(_entry_head(BLOB, size))
+        self._write(entry_head(BLOB, size))
         stream = None
         digest = sha1(header(BLOB, size))
         for offset, length in extents:
@@ -185,7 +194,7 @@ class PackWriter:
         self._write(stream.flush())
 
 
-def _entry_head(kind: int, size: int) -> bytes:
+def entry_head(kind: int, size: int) -> bytes:
     """Return type and size of an entry: 4 bits of the size, then 7 at a time, low bits first."""
     byte, size = (kind << 4) | (size & 15), size >> 4
     head = bytearray()

@@ -17,10 +17,9 @@ from chimage_core.cache.git import alternates, deflate
 from chimage_core.cache.git.alternates import Alternates
 from chimage_core.cache.git.objects import KIND_NAMES
 from chimage_core.cache.git.packdirectory import PackDirectory
-from chimage_core.cache.git.packfile import REPAIR_HINT, Pack, PackData
+from chimage_core.cache.git.packfile import OFFSET_DELTA, REPAIR_HINT, Pack, PackData
 from chimage_core.errors import CacheBroken, NotInCache
 
-_OFFSET_DELTA, _NAME_DELTA = 6, 7
 _CHUNK = 1 << 20
 _WHOLE = 4 << 20
 """Bigger objects are read in pieces."""
@@ -109,7 +108,7 @@ class ObjectStore:
         pack, offset = location
         try:
             kind, size, start = pack.head(offset)
-            if size > _WHOLE and kind < _OFFSET_DELTA:
+            if size > _WHOLE and kind < OFFSET_DELTA:
                 yield from deflate.inflate_chunks(pack.data[start:], _CHUNK)
             else:
                 yield self._read_entry(pack, offset)[1]
@@ -175,35 +174,24 @@ class ObjectStore:
 
     def _read_entry(self, pack: PackData, offset: int) -> tuple[int, bytes]:
         kind, size, start = pack.head(offset)
-        if kind < _OFFSET_DELTA:
+        if kind < OFFSET_DELTA:
             return kind, deflate.inflate(pack.data[start:], size)
         known = self._bases.get((pack.path, offset))
         if known is not None:
             return known
-        base, start = self._read_base(pack, offset, kind, start)
-        delta = deflate.inflate(pack.data[start:], size)
-        result = base[0], _apply_delta(base[1], delta)
+        base, start = pack.base(offset, kind, start)
+        base_kind, base_data = self._read_base(pack, base)
+        result = base_kind, _apply_delta(base_data, deflate.inflate(pack.data[start:], size))
         self._remember((pack.path, offset), result)
         return result
 
-    def _read_base(self, pack: PackData, offset: int, kind: int, start: int) -> tuple[tuple[int, bytes], int]:
-        """Return the object that a delta is against, and where the delta's stream begins."""
-        if kind == _NAME_DELTA:
-            return self.read(bytes(pack.data[start : start + 20])), start + 20
-        if kind != _OFFSET_DELTA:
-            raise ValueError(f"unknown object type {kind}")
-        byte = pack.data[start]
-        start += 1
-        distance = byte & 0x7F
-        while byte & 0x80:
-            byte = pack.data[start]
-            start += 1
-            distance = ((distance + 1) << 7) | (byte & 0x7F)
-        if not 0 < distance < offset:
-            raise ValueError("delta base is outside of the pack")
-        base = self._read_entry(pack, offset - distance)
-        self._remember((pack.path, offset - distance), base)
-        return base, start
+    def _read_base(self, pack: PackData, base: int | bytes) -> tuple[int, bytes]:
+        """Return the object that a delta of this pack is against."""
+        if isinstance(base, bytes):
+            return self.read(base)
+        result = self._read_entry(pack, base)
+        self._remember((pack.path, base), result)
+        return result
 
     def _remember(self, key: tuple[str, int], value: tuple[int, bytes]) -> None:
         if key in self._bases or len(value[1]) > _BASES // 4:

@@ -10,19 +10,22 @@ import contextlib
 import mmap
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
 
-from chimage_core.errors import CacheBroken, CacheError, file_errors
+from chimage_core.errors import CacheBroken, file_errors
 
 STATES, IMAGES, DELETED = "refs/states/", "refs/images/", "refs/deleted/"
 
 _OBJECT = re.compile(rb"[0-9a-f]{40}")
+_PACKED_LINE = re.compile(rb"([0-9a-f]{40}) (refs/[^\0-\x20\x7f]+)")
+_PEELED_LINE = re.compile(rb"\^[0-9a-f]{40}")
+_PACKED_HEAD = b"# pack-refs with: peeled fully-peeled sorted \n"
+PACKED = "packed-refs"
+"""File of all references that have none of their own."""
 # Letters, digits and some more are always fine; a dot is, unless it is the first, the last, after another, or begins
 # `.lock` at the end. Everything else is escaped, `%` too.
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_+.-]|\A\.|(?<=\.)\.|\.\Z|\.(?=lock\Z)|\A-")
 _DELETION = re.compile(rf"{DELETED}([^/]+)/([0-9]{{20}})")
-_PACKED_LOCK_SECONDS = 10
 
 
 def escape(name: str) -> str:
@@ -58,7 +61,7 @@ class References:
 
     def __init__(self, repository: str, *, sync: bool) -> None:
         self._root = repository
-        self._packed = os.path.join(repository, "packed-refs")
+        self._packed = os.path.join(repository, PACKED)
         self._sync = sync
 
     def get(self, name: str) -> bytes | None:
@@ -74,14 +77,15 @@ class References:
         finally:
             os.close(descriptor)
         if _OBJECT.match(text) is None:
-            raise CacheBroken(f"malformed reference in the build cache: {name}", hint="mend it: build-cache --repair")
+            raise _malformed(name)
         return bytes.fromhex(text[:40].decode())
 
     def create(self, name: str, commit: bytes) -> bytes:
         """Make a reference unless there is one already; return what it then points to. A malformed one is replaced."""
-        packed = self._get_packed(name)
-        if packed is not None:
-            return packed
+        with contextlib.suppress(CacheBroken):
+            packed = self._get_packed(name)
+            if packed is not None:
+                return packed
         with self._written(name, commit) as temporary:
             try:
                 os.link(temporary, self._path(name))
@@ -103,7 +107,7 @@ class References:
         """Remove a reference, if there is one."""
         path = self._path(name)
         with file_errors("write build cache", path):
-            if self._get_packed(name) is not None:
+            if self._is_packed(name):
                 self._delete_packed(name)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -118,28 +122,57 @@ class References:
         """
         values, malformed = self.survey(prefix)
         if malformed:
-            self.get(malformed[0])
+            raise _malformed(malformed[0])
         return values
 
     def survey(self, prefix: str) -> tuple[dict[str, bytes], list[str]]:
-        """Return all references below `prefix` that can be read, and the names of those that are malformed; sorted."""
-        values = {name: commit for commit, name in self._packed_lines() if name.startswith(prefix)}
+        """Return all references below `prefix` that can be read, and the names of those that are malformed; sorted.
+
+        Among the latter is PACKED, if something in that file is.
+        """
+        # The loose ones first: somebody may be putting them into `packed-refs`.
+        loose: dict[str, bytes] = {}
         malformed = []
         for name in self._loose(prefix):
             try:
                 commit = self.get(name)
             except CacheBroken:
                 malformed.append(name)
-                values.pop(name, None)
             else:
                 if commit is not None:
-                    values[name] = commit
+                    loose[name] = commit
+        if self.packed_problem():
+            malformed.append(PACKED)
+        packed = {name: commit for commit, name in self._packed_lines() if name.startswith(prefix)}
+        values = {name: commit for name, commit in (packed | loose).items() if name not in malformed}
         return dict(sorted(values.items())), sorted(malformed)
 
     def names(self, prefix: str) -> list[str]:
         """Return the names of all references below `prefix`, sorted, also of malformed ones."""
-        packed = (name for _, name in self._packed_lines() if name.startswith(prefix))
-        return sorted({*packed, *self._loose(prefix)})
+        loose = set(self._loose(prefix))
+        return sorted(loose.union(name for _, name in self._packed_lines() if name.startswith(prefix)))
+
+    def packed_problem(self) -> str | None:
+        """Return what is wrong with the file of packed references, None if nothing is."""
+        lines = self._read_packed().split(b"\n")
+        for line in lines:
+            if not (_PACKED_LINE.fullmatch(line) or _PEELED_LINE.fullmatch(line) or line[:1] in (b"", b"#")):
+                return f"malformed line: {os.fsdecode(line[:100])}"
+        if lines[-1]:
+            return "its end is missing"
+        names = [name for _, name in self._packed_lines()]
+        if b" sorted" in lines[0] and names != sorted(set(names), key=os.fsencode):
+            return "references are not sorted, so that some are not found"
+        return None
+
+    def rewrite_packed(self) -> None:
+        """Write the file of packed references anew, with all that can be read. Raises FileError, CacheError."""
+        from chimage_core.cache.git.packedrefs import replacing
+
+        values = {name: commit for commit, name in reversed(self._packed_lines())}
+        lines = [b"%s %s\n" % (commit.hex().encode(), os.fsencode(name)) for name, commit in values.items()]
+        with file_errors("write build cache", self._packed), replacing(self._packed, sync=self._sync) as new:
+            new.writelines([_PACKED_HEAD, *sorted(lines, key=lambda line: line[41:-1])])
 
     def _loose(self, prefix: str) -> Iterator[str]:
         for directory, _, files in os.walk(self._path(prefix)):
@@ -193,49 +226,38 @@ class References:
                 if os.fstat(file.fileno()).st_size == 0:
                     return None
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                    return _bisect(data, name.encode())
+                    return _bisect(data, os.fsencode(name))
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise _malformed(PACKED) from error
 
-    def _packed_lines(self) -> list[tuple[bytes, str]]:
+    def _is_packed(self, name: str) -> bool:
+        ending = b" %s\n" % os.fsencode(name)
+        return ending in self._read_packed()
+
+    def _read_packed(self) -> bytes:
         try:
             with open(self._packed, "rb") as file:
-                lines = file.read().splitlines()
+                return file.read()
         except FileNotFoundError:
-            return []
-        return [
-            (bytes.fromhex(line[:40].decode()), line[41:].decode())
-            for line in lines
-            if _OBJECT.match(line) is not None and line[40:41] == b" "
-        ]
+            return b""
+
+    def _packed_lines(self) -> list[tuple[bytes, str]]:
+        matches = map(_PACKED_LINE.fullmatch, self._read_packed().split(b"\n"))
+        return [(bytes.fromhex(match[1].decode()), os.fsdecode(match[2])) for match in matches if match]
 
     def _delete_packed(self, name: str) -> None:
-        """Write `packed-refs` anew without one reference, under Git's own lock for it."""
-        lock = self._packed + ".lock"
-        deadline = time.monotonic() + _PACKED_LOCK_SECONDS
-        while True:
-            try:
-                descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-                break
-            except FileExistsError:
-                if time.monotonic() > deadline:
-                    raise CacheError(
-                        f"build cache is locked by another program: {lock}",
-                        hint="if no git command is running there, delete that file",
-                    ) from None
-                time.sleep(0.05)
-        try:
-            with open(self._packed, "rb") as old, open(descriptor, "wb") as new:
-                ending = b" " + name.encode()
-                new.writelines(line for line in old if not line.rstrip(b"\n").endswith(ending))
-                new.flush()
-                if self._sync:
-                    os.fsync(descriptor)
-            os.rename(lock, self._packed)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(lock)
-            raise
+        """Write `packed-refs` anew without one reference."""
+        from chimage_core.cache.git.packedrefs import replacing
+
+        ending = b" " + os.fsencode(name)
+        with replacing(self._packed, sync=self._sync) as new, open(self._packed, "rb") as old:
+            new.writelines(line for line in old if not line.rstrip(b"\n").endswith(ending))
+
+
+def _malformed(name: str) -> CacheBroken:
+    return CacheBroken(f"malformed reference in the build cache: {name}", hint="mend it: build-cache --repair")
 
 
 def _bisect(data: mmap.mmap, name: bytes) -> bytes | None:
