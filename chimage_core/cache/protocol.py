@@ -55,6 +55,8 @@ class StepRecord(NamedTuple):
     config: ImageConfig
     """The configuration after the step."""
     changes: Changes
+    expected: Snapshot | None = None
+    """If the place turns out to hold just this, it is the result, and nothing new is remembered."""
 
 
 class CacheSummary(NamedTuple):

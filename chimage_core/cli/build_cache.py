@@ -4,9 +4,13 @@ Each operation opens the storage directory as it needs it: who only looks takes 
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from chimage_core.cli.session import Session, open_reading, open_working
 from chimage_core.errors import EXIT_OK
+
+if TYPE_CHECKING:
+    from chimage_core.ops.build_cache import CacheDetails
 
 Operation = Callable[[Session], bool]
 """Carries out one option; returns whether the summary still follows."""
@@ -38,6 +42,14 @@ def _check(session: Session) -> bool:
     if report.problems:
         raise CacheBroken(f"{render_check.problems(report)} in the build cache", hint="mend it: build-cache --repair")
     return False
+
+
+def _dot(session: Session) -> bool:
+    from chimage_core.ops.draw import draw
+
+    with open_reading(session) as workspace:
+        draw(workspace, ".")
+    return True
 
 
 def _reset(session: Session) -> bool:
@@ -83,14 +95,24 @@ def _summary(session: Session) -> None:
 
     with open_reading(session) as workspace:
         summary = ops.summary(workspace)
+        details = ops.details(workspace) if session.settings.verbosity > 0 else None
     if session.json:
-        session.json.result(summary._asdict())
-    else:
-        for line in render.summary_lines(summary):
+        session.json.result({**summary._asdict(), **(_details_document(details) if details else {})})
+        return
+    for line in render.summary_lines(summary):
+        session.print(line)
+    if details:
+        session.print("")
+        for line in render.details_lines(details):
             session.print(line)
 
 
+def _details_document(details: "CacheDetails") -> dict[str, Any]:
+    return {"git": details.statistics._asdict(), "configuration": details.configuration}
+
+
 _OPERATIONS: dict[str, Operation] = {
+    "dot": _dot,
     "check": _check,
     "reset": _reset,
     "tree": _tree,

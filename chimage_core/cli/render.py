@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 from chimage_core.text import printable, size
 
 if TYPE_CHECKING:
+    from chimage_core.cache.git.statistics import Statistics
     from chimage_core.cache.protocol import CacheSummary
+    from chimage_core.ops.build_cache import CacheDetails
     from chimage_core.ops.list import ListedImage
     from chimage_core.ops.undelete import UndeletableImage
 
@@ -34,7 +36,7 @@ def undeletable_lines(images: "Sequence[UndeletableImage]") -> Iterator[str]:
 
 def summary_lines(summary: "CacheSummary") -> Iterator[str]:
     """Yield the facts about the build cache, numbers in a column."""
-    amount, _, unit = size(summary.disk_bytes).partition(" ")
+    amount, _, unit = size(summary.disk_bytes + summary.large_bytes).partition(" ")
     rows = [
         ("named images:", str(summary.named_images), ""),
         ("state IDs:", str(summary.state_ids), ""),
@@ -46,6 +48,31 @@ def summary_lines(summary: "CacheSummary") -> Iterator[str]:
     width = max(len(number) for _, number, _ in rows)
     for label, number, unit in rows:
         yield f"{label:<15} {number:>{width}} {unit}".rstrip()
+
+
+def details_lines(details: "CacheDetails") -> Iterator[str]:
+    """Yield statistics and configuration of the repository, each under a heading."""
+    yield "Git statistics (as git count-objects -v):"
+    for name, number in _git_names(details.statistics):
+        yield f"  {name + ':':<16} {number}"
+    yield ""
+    yield "Git configuration:"
+    for line in details.configuration:
+        yield f"  {printable(line.expandtabs(2))}"
+
+
+def _git_names(statistics: "Statistics") -> list[tuple[str, int]]:
+    """Return the numbers under Git's names for them; sizes in KiB, as there."""
+    return [
+        ("count", statistics.loose_objects),
+        ("size", statistics.loose_bytes // 1024),
+        ("in-pack", statistics.packed_objects),
+        ("packs", statistics.packs),
+        ("size-pack", statistics.pack_bytes // 1024),
+        ("prune-packable", statistics.redundant_objects),
+        ("garbage", statistics.garbage_files),
+        ("size-garbage", statistics.garbage_bytes // 1024),
+    ]
 
 
 def _local_time(time_ns: int) -> str:

@@ -1,13 +1,39 @@
 """`build-cache`: look at the build cache, or clear it. All raise CacheDisabled if it is off."""
 
+from typing import TYPE_CHECKING, NamedTuple
+
 from chimage_core.cache.protocol import CacheGraph, CacheSummary
+from chimage_core.errors import CacheError
+from chimage_core.events import Warned
 from chimage_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from chimage_core.cache.git.statistics import Statistics
+
+
+class CacheDetails(NamedTuple):
+    """What only few want to know of the cache."""
+
+    statistics: "Statistics"
+    configuration: tuple[str, ...]
+    """The lines of the repository's configuration file."""
 
 
 def summary(workspace: Workspace) -> CacheSummary:
     """Return how much is in the cache."""
+    from chimage_core.cache.git.graph import disk_use
+
     workspace.require_cache()
-    return workspace.cache.summary()
+    large_files, large_bytes = disk_use(workspace.layout.large)
+    return workspace.cache.summary()._replace(large_files=large_files, large_bytes=large_bytes)
+
+
+def details(workspace: Workspace) -> CacheDetails:
+    """Return statistics and configuration of the repository. Raises FileError, CacheBroken."""
+    from chimage_core.cache.git import statistics
+
+    engine = workspace.engine
+    return CacheDetails(statistics.statistics(engine), statistics.configuration(engine))
 
 
 def graph(workspace: Workspace) -> CacheGraph:

@@ -1,6 +1,7 @@
 """What every build cache promises to the builder and to the verbs."""
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -302,6 +303,26 @@ def test_the_graph_tells_what_each_snapshot_is_kept_for(kit: Kit) -> None:
     nodes = {node.token: node for node in kit.open().graph().nodes}
     found = [(nodes[snapshot.token].kept_by, nodes[snapshot.token].deleted) for snapshot in (base, *kept)]
     assert found == [("image", ()), ("image", ()), ("deleted", ("gone+1",)), ("nothing", ())]
+
+
+@git_caches
+def test_what_is_as_expected_is_not_remembered_again(kit: Kit) -> None:
+    """A directory that lost its notes is still what it was."""
+    cache, place = kit.open(), kit.place("image")
+    fill(place, file="1")
+    first = commit(cache, place, None)
+    fill(place, file="2")
+    second = commit(cache, place, first, state=ROOT.child(b"2"))
+    record = StepRecord(None, None, "IMPORT image", CONFIG, AnythingChanged(), expected=second)
+    shutil.rmtree(place.side)
+    assert kit.open().commit(place, record) == second
+    assert kit.open().held(place) == second
+    assert len(cache.graph().nodes) == 2
+    shutil.rmtree(place.side)
+    other = kit.open().commit(place, record._replace(config=CONFIG._replace(workdir="/x")))
+    assert other.state not in (first.state, second.state)
+    fill(place, file="3")
+    assert kit.open().commit(place, record) not in (second, other)
 
 
 def test_rebuilding_replaces_what_was_recorded(tmp_path: Path) -> None:

@@ -99,16 +99,19 @@ class Engine:
         """Return a commit as a snapshot. Raises NotInCache, CacheBroken."""
         return Snapshot(self._commit(commit).state, commit.hex())
 
+    def tree(self, token: str) -> bytes:
+        """Return a commit's own tree, which all that a snapshot holds is in. Raises NotInCache, CacheBroken."""
+        if not _TOKEN.fullmatch(token):
+            raise NotInCache(f"no snapshot of this build cache: {token}")
+        return self._commit(bytes.fromhex(token)).tree
+
     def root_tree(self, token: str) -> bytes:
         """Return the tree of the image's root in a snapshot. Raises as `entry` does."""
         return self.entry(token, b"root")
 
     def entry(self, token: str, name: bytes) -> bytes:
         """Return an object of a commit's own tree by its name there. Raises NotInCache, CacheBroken."""
-        if not _TOKEN.fullmatch(token):
-            raise NotInCache(f"no snapshot of this build cache: {token}")
-        tree = self._commit(bytes.fromhex(token)).tree
-        for _, entry_name, entry in decode_tree(self.store.read_kind(tree, TREE)):
+        for _, entry_name, entry in decode_tree(self.store.read_kind(self.tree(token), TREE)):
             if entry_name == name:
                 return entry
         raise CacheBroken(f"commit {token} in the build cache has no {os.fsdecode(name)}")

@@ -112,12 +112,16 @@ def _store(
         if root is None:
             assert base is not None, "a scan without records finds at least the root"
             root = base.root
-        state = step.state or _content_state(identity, step.config)
-        commit = _add_commit(pack, root, state, step, int(engine.options.clock()))
+        tree = _add_tree(pack, root, step.config)
+        if step.expected is not None and _holds(engine, step.expected, tree):
+            snapshot = step.expected
+        else:
+            state = step.state or _content_state(identity, step.config)
+            snapshot = _add_commit(pack, tree, state, step, int(engine.options.clock()))
         index = pack.finish()
     if index is not None:
         store.add_pack(index)
-    return Snapshot(state, commit.hex()), scanner
+    return snapshot, scanner
 
 
 def _scan_and_read(
@@ -151,16 +155,28 @@ def _report(scanner: Scanner, emit: Sink) -> None:
         emit(Warned(text=f"socket is not kept in the build cache: {path}"))
 
 
-def _add_commit(pack: PackWriter, root: bytes, state: StateID, step: StepRecord, time: int) -> bytes:
+def _add_tree(pack: PackWriter, root: bytes, config: ImageConfig) -> bytes:
     tree = encode_tree(
         [
-            (FILE_MODE, b"config.json", pack.add(BLOB, step.config.to_json())),
+            (FILE_MODE, b"config.json", pack.add(BLOB, config.to_json())),
             (FILE_MODE, b"large", pack.add(BLOB, b"")),
             (DIRECTORY_MODE, b"root", root),
         ]
     )
+    return pack.add(TREE, tree)
+
+
+def _holds(engine: Engine, snapshot: Snapshot, tree: bytes) -> bool:
+    try:
+        return engine.tree(snapshot.token) == tree
+    except CacheError:  # Lost or damaged: it has to be remembered anew.
+        return False
+
+
+def _add_commit(pack: PackWriter, tree: bytes, state: StateID, step: StepRecord, time: int) -> Snapshot:
     parents = (_parent_name(step),) if step.parent else ()
-    return pack.add(COMMIT, Commit(pack.add(TREE, tree), parents, time, step.text, state).encode())
+    commit = pack.add(COMMIT, Commit(tree, parents, time, step.text, state).encode())
+    return Snapshot(state, commit.hex())
 
 
 def _parent_name(step: StepRecord) -> bytes:
