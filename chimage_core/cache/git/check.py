@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from chimage_core.cache.git import tidy
 from chimage_core.cache.git.engine import Engine
 from chimage_core.cache.git.examine import Examination, image_of, is_ours, misleading
-from chimage_core.cache.git.refs import DELETED, IMAGES, STATES
+from chimage_core.cache.git.refs import DELETED, IMAGES, PACKED, STATES
 from chimage_core.cache.git.soundness import Problem
 from chimage_core.text import plural
 
@@ -43,7 +43,7 @@ class Finding(NamedTuple):
 def findings(engine: Engine, found: Examination) -> list[Finding]:
     """Return what is wrong, in words for the user."""
     return [
-        *_reference_findings(found),
+        *_reference_findings(engine, found),
         *_file_findings(engine.repository.path, found),
         *_content_findings(found),
         *_history_findings(found),
@@ -51,11 +51,10 @@ def findings(engine: Engine, found: Examination) -> list[Finding]:
     ]
 
 
-def _reference_findings(found: Examination) -> Iterator[Finding]:
-    if found.packed_problem:
-        yield Finding("error", "reference", "packed-refs", found.packed_problem)
+def _reference_findings(engine: Engine, found: Examination) -> Iterator[Finding]:
     for name in found.malformed:
-        yield _finding("reference", name, "it is malformed", [name])
+        problem = engine.references.packed_problem() if name == PACKED else "it is malformed"
+        yield _finding("reference", name, problem or "it was malformed", [name])
     for name, problem in misleading(found).items():
         yield _finding("reference", name, problem, [name])
     for name, commit in found.references.items():

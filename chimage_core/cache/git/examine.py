@@ -4,7 +4,6 @@ References are read before objects are: what they lead to is then older than the
 are written last.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -13,10 +12,8 @@ from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.refs import DELETED, IMAGES, STATES, unescape
 from chimage_core.cache.git.soundness import Examined, LargeProblem, Soundness
 from chimage_core.cache.git.verify import Objects, verify
-from chimage_core.errors import CacheBroken, InvalidReference, file_errors
+from chimage_core.errors import CacheBroken, InvalidReference
 from chimage_core.image.reference import Reference
-
-_PACKED_HEAD = b"# pack-refs with:"
 
 
 class Examination(NamedTuple):
@@ -24,9 +21,7 @@ class Examination(NamedTuple):
 
     references: dict[str, bytes]
     malformed: list[str]
-    """Names of loose references that cannot be read."""
-    packed_problem: str | None
-    """What is wrong with `packed-refs`."""
+    """Names of references that cannot be read."""
     objects: Objects
     commits: dict[bytes, Examined]
     """All that references lead to, and their ancestors."""
@@ -51,17 +46,20 @@ class Examination(NamedTuple):
 
 
 def examine(
-    engine: Engine, large: LargeProblem, progress: Callable[[int, int], None] = lambda done, total: None
+    engine: Engine,
+    large: LargeProblem,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    objects: Objects | None = None,
 ) -> Examination:
-    """Examine the whole repository. Raises FileError, Cancelled."""
+    """Examine the whole repository; without the objects if they were verified already. Raises FileError, Cancelled."""
     repository, options = engine.repository, engine.options
     references, malformed = engine.references.survey("refs/")
-    packed_problem = _packed_problem(repository.path)
-    objects = verify(repository.objects, options.workers, options.cancel, progress)
+    objects = objects or verify(repository.objects, options.workers, options.cancel, progress)
     store = ObjectStore(repository.objects, on_damage=lambda index, error: None)
     soundness = Soundness(store, objects, large, options.cancel)
     commits = soundness.examine(commit for name, commit in references.items() if is_ours(name))
-    return Examination(references, malformed, packed_problem, objects, commits, soundness.directories)
+    return Examination(references, malformed, objects, commits, soundness.directories)
 
 
 def is_ours(reference: str) -> bool:
@@ -109,32 +107,3 @@ def image_of(reference: str) -> str | None:
             except (CacheBroken, InvalidReference):
                 return None
     return None
-
-
-def _packed_problem(repository: str) -> str | None:
-    path = os.path.join(repository, "packed-refs")
-    with file_errors("read build cache", path):
-        try:
-            with open(path, "rb") as file:
-                lines = file.read().split(b"\n")
-        except FileNotFoundError:
-            return None
-    names = [line[41:] for line in lines if line and line[:1] not in b"#^"]
-    for line in lines:
-        digits = line[1:] if line.startswith(b"^") else line[:40]
-        is_reference = line.startswith(b"^") or (line[40:46] == b" refs/")
-        if (
-            line
-            and not line.startswith(b"#")
-            and (not is_reference or len(digits) != 40 or not _is_hexadecimal(digits))
-        ):
-            return f"malformed line: {os.fsdecode(line[:100])}"
-    if lines[-1]:
-        return "its end is missing"
-    if lines[0].startswith(_PACKED_HEAD) and b" sorted" in lines[0] and names != sorted(set(names)):
-        return "references are not sorted, so that some are not found"
-    return None
-
-
-def _is_hexadecimal(digits: bytes) -> bool:
-    return all(digit in b"0123456789abcdef" for digit in digits)
