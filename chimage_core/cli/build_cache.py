@@ -11,6 +11,7 @@ from chimage_core.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from chimage_core.ops.build_cache import CacheDetails
+    from chimage_core.ops.check import CheckReport
 
 Operation = Callable[[Session], bool]
 """Carries out one option; returns whether the summary still follows."""
@@ -34,14 +35,36 @@ def _check(session: Session) -> bool:
 
     with open_reading(session) as workspace:
         report = check(workspace)
+    _report(session, report)
+    if report.problems:
+        raise CacheBroken(f"{render_check.problems(report)} in the build cache", hint="mend it: build-cache --repair")
+    return False
+
+
+def _repair(session: Session) -> bool:
+    from chimage_core.cli import render_check
+    from chimage_core.errors import CacheBroken
+    from chimage_core.ops.repair import repair_cache
+
+    with open_working(session, exclusive=True) as workspace:
+        report = repair_cache(workspace)
+    _report(session, report)
+    if report.problems:
+        raise CacheBroken(
+            f"{render_check.problems(report)} left in the build cache",
+            hint="images stay with build-cache --reset, which deletes the cache",
+        )
+    return False
+
+
+def _report(session: Session, report: "CheckReport") -> None:
+    from chimage_core.cli import render_check
+
     if session.json:
         session.json.result(render_check.check_document(report))
     else:
         for line in render_check.check_lines(report):
             session.print(line)
-    if report.problems:
-        raise CacheBroken(f"{render_check.problems(report)} in the build cache", hint="mend it: build-cache --repair")
-    return False
 
 
 def _dot(session: Session) -> bool:
@@ -114,6 +137,7 @@ def _details_document(details: "CacheDetails") -> dict[str, Any]:
 _OPERATIONS: dict[str, Operation] = {
     "dot": _dot,
     "check": _check,
+    "repair": _repair,
     "reset": _reset,
     "tree": _tree,
     "du": _disk_use,

@@ -174,6 +174,7 @@ def _build_options(build: argparse.ArgumentParser) -> None:
 
 def _cache_options(cache: argparse.ArgumentParser) -> None:
     cache.add_argument("--check", action="store_true", help="look for damage in the build cache and in images")
+    cache.add_argument("--repair", action="store_true", help="mend what --check finds, or give it up; keep the rest")
     cache.add_argument("--du", action="store_true", help="print what takes how much disk space, by image and by kind")
     cache.add_argument(
         "--dot",

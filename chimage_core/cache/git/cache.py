@@ -195,6 +195,10 @@ class GitCache:
         from chimage_core.cache.git import tidy
 
         tidy.remove(self._path)
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Forget what was read: files of the repository were replaced."""
         for opened in ("engine", "_places"):
             self.__dict__.pop(opened, None)
 

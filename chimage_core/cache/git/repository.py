@@ -11,7 +11,7 @@ import os
 import re
 
 from chimage_core.errors import CacheBroken, CacheError, file_errors
-from chimage_core.fs.atomic import temporary_directory
+from chimage_core.fs.atomic import temporary_directory, write_file
 
 FORMAT = 1
 MANY_PACKS = 32
@@ -41,6 +41,7 @@ _CONFIG = """\
 \tformat = {format}
 \tid = {id}
 """
+_HEAD = "ref: refs/heads/main\n"
 _FORMAT = re.compile(r"^\s*format = ([0-9]+)$", re.MULTILINE)
 _ID = re.compile(r"^\s*id = ([0-9a-f]+)$", re.MULTILINE)
 
@@ -107,6 +108,15 @@ def missing_parts(path: str) -> list[str]:
     return [part for part in ("HEAD", "config", "objects", "refs") if not os.path.exists(os.path.join(path, part))]
 
 
+def mend(path: str, identity: str) -> None:
+    """Make what the repository at `path` lacks, and a configuration with this identity. Raises FileError."""
+    with file_errors("write build cache", path):
+        for directory in ("objects/pack", "objects/info", "refs"):
+            os.makedirs(os.path.join(path, directory), exist_ok=True)
+        for name, text in (("HEAD", _HEAD), ("config", _CONFIG.format(format=FORMAT, id=identity))):
+            write_file(os.path.join(path, name), text.encode())
+
+
 def _read_config(path: str) -> str:
     with open(os.path.join(path, "config"), encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
@@ -119,7 +129,7 @@ def _create(path: str) -> None:
     with temporary_directory(parent, "git-") as temporary:
         for directory in ("objects/pack", "objects/info", "refs/heads", "refs/states", "refs/images", "refs/deleted"):
             os.makedirs(os.path.join(temporary, directory))
-        _write(temporary, "HEAD", "ref: refs/heads/main\n")
+        _write(temporary, "HEAD", _HEAD)
         _write(temporary, "description", "build cache of chimage\n")
         _write(temporary, "config", _CONFIG.format(format=FORMAT, id=os.urandom(8).hex()))
         try:
