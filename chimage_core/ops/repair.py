@@ -25,7 +25,7 @@ from chimage_core.events import Warned
 from chimage_core.events.check import Repaired
 from chimage_core.image.reference import Reference
 from chimage_core.ops.check import CheckReport, check, image_findings, inputs_problem, progress
-from chimage_core.ops.heads import head
+from chimage_core.ops.heads import settle
 from chimage_core.workspace import Workspace
 
 
@@ -121,7 +121,7 @@ def _give_head(workspace: Workspace, reference: Reference, whole: Container[byte
         _tell(workspace, "content", f"image is found again by what its directory holds: {reference}")
     elif workspace.images.exists(name):
         try:
-            head(workspace, name)
+            settle(workspace, name)
         except (CacheError, FileError) as error:
             workspace.emit(Warned(text=f"image is no longer in the build cache: {reference}: {error}"))
         else:

@@ -76,7 +76,7 @@ def _take_over(data: PackData, offsets: list[int], writer: PackWriter, store: Ob
             kind, _, _ = data.head(offset)
             if kind in KIND_NAMES:
                 name, end = _read_entry(data, offset)
-                writer.copy_raw(name, [data.data[offset:end]])
+                writer.copy_raw(name, data.data[offset:end])
             else:
                 name = writer.add(*store.read_at(data, offset), deflated=True)
             names.add(name)

@@ -161,7 +161,7 @@ class _Verifier:
             try:
                 kind = self._verify_entry(pack, offset, end, name)
             except (ValueError, IndexError, struct.error, CacheError) as error:
-                problem = problem or str(error)
+                problem = problem or f"an object cannot be read: {error}"
                 bad.append(name)
             else:
                 names.append(name)
@@ -186,13 +186,13 @@ class _Verifier:
                 digest.update(chunk)
                 size -= len(chunk)
             if size:
-                raise ValueError("an object has another size than it says")
+                raise ValueError("it has another size than it says")
             actual = digest.digest()
         else:
             kind, data = self._store.read_at(pack, offset)
             actual = identify(kind, data)
         if actual != name:
-            raise ValueError("an object is not what its name says")
+            raise ValueError("it is not what its name says")
         return kind
 
 
