@@ -32,7 +32,7 @@ from chimage_core.events.build import BuildFinished, BuildStarted, StageStarted,
 from chimage_core.events.images import ImageReady
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.reference import Reference
-from chimage_core.ops.heads import config_of, head, needs_adoption, unpack
+from chimage_core.ops.heads import config_of, needs_adoption, needs_settling, needs_unpacking, settle, unpack
 from chimage_core.runner.protocol import Bind
 from chimage_core.settings import PASSED_VARIABLES
 from chimage_core.workspace import Workspace
@@ -169,6 +169,8 @@ class _Build:
         self._request = request
         self._plan = plan
         self._finished: list[_Finished] = []
+        self._new_bases: set[str] = set()
+        """Names of bases that the cache did not know as they are."""
         self._telling = Telling(
             records=(lambda: workspace.inputs) if workspace.cache.keeps_snapshots else None,
             emit=workspace.emit,
@@ -251,13 +253,32 @@ class _Build:
                     check(instruction, self._inputs.path, earlier)
             earlier |= {str(stage.number), stage.alias or ""}
 
-    def _locked(self, starts: list[_Start]) -> contextlib.AbstractContextManager[None]:
-        """Lock what is made; without cache also the bases, which are copied; and images that the cache has to adopt."""
+    @contextlib.contextmanager
+    def _locked(self, starts: list[_Start]) -> Iterator[None]:
+        """Lock what is made, and without cache also the bases, which are copied.
+
+        Bases that the cache does not know as they are, or that are only there, are locked and put right.
+        """
         workspace = self._workspace
         write = {stage.reference.file_name for stage in self._plan.stages}
         bases = {start.image.file_name for start in starts if start.image}
-        write.update(name for name in bases if needs_adoption(workspace, name))
-        return workspace.locks.images(write=write, read=() if workspace.cache.keeps_snapshots else bases)
+        read = () if workspace.cache.keeps_snapshots else bases
+        while True:
+            held = write | {name for name in bases if needs_settling(workspace, name)}
+            with workspace.locks.images(write=held, read=read):
+                # Whom we waited for may have made or changed another one.
+                if all(name in held for name in bases if needs_settling(workspace, name)):
+                    self._settle(starts)
+                    yield
+                    return
+
+    def _settle(self, starts: list[_Start]) -> None:
+        """Put the bases right. From here on they are what the cache says, whatever becomes of their directories."""
+        for stage, start in zip(self._plan.stages, starts, strict=True):
+            if start.image is not None and needs_settling(self._workspace, start.image.file_name):
+                with self._telling_where(stage.from_):
+                    if settle(self._workspace, start.image.file_name):
+                        self._new_bases.add(start.image.file_name)
 
     def _build_stage(self, stage: Stage, start: _Start) -> Counts:
         workspace, request = self._workspace, self._request
@@ -310,18 +331,26 @@ class _Build:
         if start.image is None:
             return None, scratch_state(self._workspace.architecture), self._empty_config({}), True
         cache, name = self._workspace.cache, start.image.file_name
-        must_adopt = needs_adoption(self._workspace, name)
-        if must_adopt and self._request.is_dry_run:
-            # It would become a state that the cache has not seen yet, so nothing on top of it can hit.
-            return None, StateID.root(os.urandom(32)), config_of(self._workspace, name), False
+        told = self._told_base(name) if self._request.is_dry_run else None
+        if told is not None:
+            return told
         # A site's image is what anybody starts from, but never replaces one of the user's own.
-        snapshot = head(self._workspace, name) or cache.shared_head(name)
+        snapshot = cache.head(name) or cache.shared_head(name)
         if snapshot is None:
             raise ImageUnavailable(
                 f"image not found in storage directory: {start.image}",
                 hint=f"pulling is not yet available; get the image here with: chimage import PATH {start.image}",
             )
-        return snapshot, snapshot.state, cache.config(snapshot), not must_adopt
+        return snapshot, snapshot.state, cache.config(snapshot), name not in self._new_bases
+
+    def _told_base(self, name: str) -> tuple[None, StateID, ImageConfig, bool] | None:
+        """Return what `_base` does, for a dry run that must not do what would make the base one; None for others."""
+        if needs_adoption(self._workspace, name):
+            # Most likely a state that the cache has not seen yet, so nothing on top of it can hit.
+            return None, StateID.root(os.urandom(32)), config_of(self._workspace, name), False
+        cache = self._workspace.lasting_cache
+        snapshot = cache.head(name) if needs_unpacking(self._workspace, name) else None
+        return None if snapshot is None else (None, snapshot.state, cache.config(snapshot), True)
 
     def _tools(self) -> Tools:
         workspace, request = self._workspace, self._request

@@ -18,23 +18,43 @@ def needs_adoption(workspace: Workspace, name: str) -> bool:
     return cache.keeps_snapshots and not is_known and os.path.isdir(place.root)
 
 
-def head(workspace: Workspace, name: str) -> Snapshot | None:
-    """Return the snapshot of an image, or None. Adopts the image if needed: the caller then holds its lock."""
+def needs_unpacking(workspace: Workspace, name: str) -> bool:
+    """Return whether the image is in the build cache only, and what goes on here does without the build cache."""
+    is_elsewhere = not workspace.cache.keeps_snapshots and not workspace.images.exists(name)
+    return is_elsewhere and workspace.lasting_cache.head(name) is not None
+
+
+def needs_settling(workspace: Workspace, name: str) -> bool:
+    """Return whether directory and build cache do not agree on an image, so that it cannot be a base as it is."""
+    return needs_adoption(workspace, name) or needs_unpacking(workspace, name)
+
+
+def settle(workspace: Workspace, name: str) -> bool:
+    """Adopt the image or unpack it, if that is needed; return whether it became a new snapshot.
+
+    The caller holds its lock. Raises FileError, CacheError, MetadataError, Cancelled.
+    """
+    if needs_unpacking(workspace, name):
+        unpack_packed_away(workspace, name)
     if not needs_adoption(workspace, name):
-        return workspace.cache.head(name)
-    place = workspace.images.published(name)
-    config = config_of(workspace, name)
+        return False
+    cache, place = workspace.cache, workspace.images.published(name)
+    reference, before = Reference.from_file_name(name), cache.head(name)
     record = StepRecord(
         parent=None,
         state=None,
-        text=f"IMPORT {Reference.from_file_name(name)}",
-        config=config,
+        text=f"IMPORT {reference}",
+        config=config_of(workspace, name),
         changes=AnythingChanged(),
+        # Only its notes may be lost, and then all that was built on it is still good.
+        expected=before,
     )
-    snapshot = workspace.cache.commit(place, record)
-    workspace.cache.publish(name, snapshot)
-    note_origin(workspace, str(Reference.from_file_name(name).full), snapshot, place.root)
-    return snapshot
+    snapshot = cache.commit(place, record)
+    if snapshot == before:
+        return False
+    cache.publish(name, snapshot)
+    note_origin(workspace, str(reference.full), snapshot, place.root)
+    return True
 
 
 def note_origin(workspace: Workspace, reference: str, snapshot: Snapshot, source: str) -> None:
@@ -49,6 +69,23 @@ def config_of(workspace: Workspace, name: str) -> ImageConfig:
     """Return the configuration that an image itself tells; a default one if it does not."""
     root = workspace.images.published(name).root
     return metadata.read(root, workspace.architecture) or ImageConfig(architecture=workspace.architecture)
+
+
+def unpack_packed_away(workspace: Workspace, name: str) -> None:
+    """Make the directory of an image that is in the build cache only, if it is there. The caller holds its lock.
+
+    Raises FileError, CacheError, Cancelled.
+    """
+    cache, images = workspace.lasting_cache, workspace.images
+    snapshot = cache.head(name)
+    if snapshot is None:
+        return
+    try:
+        cache.restore(snapshot, images.workplace(name))
+    except BaseException:
+        images.discard_work(name)
+        raise
+    images.publish(name)
 
 
 def unpack(workspace: Workspace, name: str, snapshot: Snapshot) -> None:

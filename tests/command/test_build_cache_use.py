@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from chimage_core.cancel import CancelToken
+from chimage_core.storage.layout import Layout
+from chimage_core.storage.lock import Locks
 from tests.support.builds import Builds, announced, contents, marks
+from tests.support.recorder import Recorder
 
 pytestmark = pytest.mark.userns
 
@@ -93,6 +97,47 @@ def test_an_image_made_without_cache_can_be_built_on_with_it(builds: Builds) -> 
     dockerfile = "FROM plain\nRUN cat /x; echo $A"
     assert builds.build(dockerfile).stdout == "x\n1\n"
     assert marks(builds.build(dockerfile)) == "**"
+
+
+def test_an_image_that_lost_its_notes_keeps_its_state(builds: Builds) -> None:
+    """What was built on it must not be built again."""
+    builds.build("FROM base\nRUN mkdir /d; echo x > /d/x; ln /d/x /d/y; mkfifo /p", tag="middle")
+    dockerfile = "FROM middle\nRUN true"
+    builds.build(dockerfile)
+    before = builds.chimage.run("build-cache", "--json").json()["state_ids"]
+    for name in ("middle+latest", "base+latest"):
+        shutil.rmtree(Path(builds.chimage.storage, "img.d", name))
+    assert marks(builds.build(dockerfile)) == "**"
+    assert marks(builds.build("FROM base\nRUN mkdir /d; echo x > /d/x; ln /d/x /d/y; mkfifo /p", tag="middle")) == "**"
+    assert builds.chimage.run("build-cache", "--json").json()["state_ids"] == before
+
+
+def test_an_image_changed_without_cache_is_another_base(builds: Builds) -> None:
+    builds.build("FROM base\nRUN echo 1 > /x", tag="middle")
+    dockerfile = "FROM middle\nRUN cat /x"
+    assert builds.build(dockerfile).stdout == "1\n"
+    builds.build("FROM base\nRUN echo 2 > /x", "--no-cache", tag="middle")
+    result = builds.build(dockerfile)
+    assert (marks(result), result.stdout) == ("..", "2\n")
+    assert marks(builds.build(dockerfile)) == "**"
+
+
+def test_what_a_base_is_gets_decided_when_nobody_else_works_on_it(builds: Builds) -> None:
+    """While we wait for one lock, somebody may change an image whose lock we did not want."""
+    storage = builds.chimage.storage
+    locks = Locks(Layout(storage), ["test"], emit=Recorder(), cancel=CancelToken(), timeout=60)
+    builds.write("Dockerfile", "FROM base\nRUN true")
+    with locks.images(write=["base+latest"]):
+        with locks.images(write=["image+latest"]):
+            build = builds.chimage.start("build", "-t", "image", builds.context)
+            assert build.stderr is not None
+            assert "waiting for image image+latest" in build.stderr.readline()
+            shutil.rmtree(Path(storage, "img.d/base+latest"))
+        assert "waiting for image base+latest" in build.stderr.readline()
+    with build:
+        _, stderr = build.communicate(timeout=60)
+    assert build.returncode == 0, stderr
+    assert "  1* FROM base" in stderr
 
 
 @pytest.mark.parametrize(("value", "expected"), [("enabled", "**"), ("disabled", ".."), ("rebuild", "*.")])
