@@ -4,13 +4,14 @@ It is a bundle, for `ops` alone: everything below is handed the parts it needs.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chimage_core.cancel import CancelToken
-from chimage_core.errors import ChimageError, UsageError
+from chimage_core.errors import ChimageError, FileError, UsageError
 from chimage_core.events import Sink, Warned
 from chimage_core.runner.supply import RunnerSupply
 from chimage_core.settings import Settings
@@ -184,6 +185,8 @@ def _shared_caches(settings: Settings, layout: Layout, emit: Sink) -> "list[Shar
             opened.append(_open_shared(Layout(path)))
         except ChimageError as error:
             problem = f"shared build cache can’t be used: {error.message}"
+            if isinstance(error, FileError) and error.errno == errno.EACCES:
+                problem += f" (its owner can permit it: chmod a+rX {Layout(path).git})"
             if settings.cache_shared_required:
                 raise UsageError(problem, hint="name a storage directory of chimage, or omit --cache-shared") from error
             emit(Warned(text=f"{problem} ($CH_IMAGE_CACHE_SHARED); going on without"))

@@ -86,6 +86,22 @@ def test_malformed_large_file_threshold_is_refused(value: str) -> None:
         resolve({"CH_IMAGE_CACHE_LARGE": value})
 
 
+def test_shared_caches_are_a_list_and_the_option_beats_the_variable() -> None:
+    variable = {"CH_IMAGE_CACHE_SHARED": "/one:/two/../three:"}
+    assert resolve().cache_shared == ()
+    assert resolve(variable).cache_shared == ("/one", "/three")
+    assert not resolve(variable).cache_shared_required
+    assert resolve(variable, cache_shared="/four").cache_shared == ("/four",)
+    assert resolve(cache_shared="here").cache_shared == (os.path.join(os.getcwd(), "here"),)
+    assert resolve(cache_shared="here").cache_shared_required
+    assert resolve(variable, cache_shared="").cache_shared == ()
+
+
+def test_shared_caches_of_the_variable_are_absolute_paths() -> None:
+    with pytest.raises(UsageError, match="CH_IMAGE_CACHE_SHARED"):
+        resolve({"CH_IMAGE_CACHE_SHARED": "/one:two"})
+
+
 def test_authentication_is_asked_for_by_option_or_variable() -> None:
     assert not resolve().auth
     assert resolve(auth=True).auth

@@ -126,6 +126,7 @@ def _create(path: str) -> None:
     """Make an empty repository, complete or not at all; somebody else may do the same at this moment."""
     parent = os.path.dirname(path)
     os.makedirs(parent, exist_ok=True)
+    # Nobody else may enter it: packs hold the content of files that in images only their owner may read.
     with temporary_directory(parent, "git-") as temporary:
         for directory in ("objects/pack", "objects/info", "refs/heads", "refs/states", "refs/images", "refs/deleted"):
             os.makedirs(os.path.join(temporary, directory))
