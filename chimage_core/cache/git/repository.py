@@ -42,6 +42,8 @@ _CONFIG = """\
 \tid = {id}
 """
 _HEAD = "ref: refs/heads/main\n"
+_SETTING = re.compile(r'\s*(\[[\w.-]+( ".*")?\]|[A-Za-z][\w-]*( *=.*)?|[#;].*)?')
+"""A line of a configuration."""
 _FORMAT = re.compile(r"^\s*format = ([0-9]+)$", re.MULTILINE)
 _ID = re.compile(r"^\s*id = ([0-9a-f]+)$", re.MULTILINE)
 
@@ -101,11 +103,22 @@ class Repository:
         return identity[1]
 
 
-def missing_parts(path: str) -> list[str]:
-    """Return what a repository needs but this one lacks, by path in it; nothing if there is none at all."""
+def damaged_parts(path: str) -> list[str]:
+    """Return what a repository needs but this one lacks or has in a damaged form, by path in it.
+
+    That is nothing if there is none at all. Raises FileError.
+    """
     if not os.path.lexists(path):
         return []
-    return [part for part in ("HEAD", "config", "objects", "refs") if not os.path.exists(os.path.join(path, part))]
+    parts = [part for part in ("objects", "refs") if not os.path.isdir(os.path.join(path, part))]
+    with file_errors("read build cache", path):
+        if _read(path, "HEAD") != _HEAD:
+            parts.append("HEAD")
+        lines = _read(path, "config").splitlines()
+    ours = [line for line in _CONFIG.splitlines() if "{" not in line]
+    if not set(ours).issubset(lines) or not all(map(_SETTING.fullmatch, lines)):
+        parts.append("config")
+    return parts
 
 
 def mend(path: str, identity: str) -> None:
@@ -115,6 +128,14 @@ def mend(path: str, identity: str) -> None:
             os.makedirs(os.path.join(path, directory), exist_ok=True)
         for name, text in (("HEAD", _HEAD), ("config", _CONFIG.format(format=FORMAT, id=identity))):
             write_file(os.path.join(path, name), text.encode())
+
+
+def _read(path: str, name: str) -> str:
+    try:
+        with open(os.path.join(path, name), encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
 
 
 def _read_config(path: str) -> str:
