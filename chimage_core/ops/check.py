@@ -13,7 +13,8 @@ from typing import NamedTuple
 from chimage_core.cache.git.check import Finding, findings
 from chimage_core.cache.git.examine import Examination, examine
 from chimage_core.cache.git.placecheck import claim, claim_problem, difference
-from chimage_core.cache.git.repository import missing_parts
+from chimage_core.cache.git.refs import IMAGES, escape
+from chimage_core.cache.git.repository import damaged_parts
 from chimage_core.errors import CacheBroken, CacheError, FileError, StorageBusy
 from chimage_core.events.check import CheckProgress
 from chimage_core.image.reference import Reference
@@ -96,8 +97,8 @@ def _look(workspace: Workspace) -> CheckReport:
     except CacheBroken as error:
         return CheckReport((Finding("error", "configuration", "config", error.message),), Checked())
     configuration = [
-        Finding("error", "configuration", path, "it is missing; without it there is no build cache")
-        for path in missing_parts(engine.repository.path)
+        Finding("error", "configuration", path, "it is missing or damaged, so that git cannot work with the repository")
+        for path in damaged_parts(engine.repository.path)
     ]
     if not engine.repository.id:
         return CheckReport(tuple(configuration), Checked())
@@ -142,6 +143,8 @@ def _image_finding(workspace: Workspace, name: str) -> tuple[Finding | None, boo
     problem = claim_problem(engine, stamp)
     if problem is not None:
         return Finding("warning", "stamp", shown, problem, images=(shown,)), False
+    if engine.references.get(IMAGES + escape(name)) is None:
+        return Finding("warning", "image", shown, "the build cache has lost its name", images=(shown,)), False
     different = difference(engine, place)
     if not different:
         return None, different is not None

@@ -16,7 +16,7 @@ from chimage_core.cache.git.examine import examine
 from chimage_core.cache.git.placecheck import claim
 from chimage_core.cache.git.places import known_stamp
 from chimage_core.cache.git.refs import IMAGES, escape, unescape
-from chimage_core.cache.git.repository import mend, missing_parts
+from chimage_core.cache.git.repository import damaged_parts, mend
 from chimage_core.cache.git.verify import Objects
 from chimage_core.cache.inputs_store import InputsStore
 from chimage_core.cache.stamp import PlaceState
@@ -52,7 +52,7 @@ def repair_cache(workspace: Workspace) -> CheckReport:
 def _mend_configuration(workspace: Workspace) -> None:
     path = workspace.layout.git
     try:
-        if not missing_parts(path):
+        if not damaged_parts(path):
             workspace.engine  # noqa: B018  # opened for what it raises
             return
     except CacheBroken:
@@ -77,7 +77,7 @@ def _mend_snapshots(workspace: Workspace, objects: Objects) -> None:
     if any(examined.problems for examined in found.commits.values()):
         _read_images(workspace, engine)
         found = examine(engine, _no_large, objects=objects)
-    headless += repair.broken_heads(found)
+    headless += [*repair.broken_heads(found), *_lost_heads(workspace)]
     renamed = repair.mend_histories(engine, found)
     _rename_stamps(workspace, renamed)
     repair.drop_broken(engine, found)
@@ -86,6 +86,14 @@ def _mend_snapshots(workspace: Workspace, objects: Objects) -> None:
         engine.references.delete(reference)
         with contextlib.suppress(CacheBroken, InvalidReference):
             _give_head(workspace, Reference.from_file_name(unescape(reference.removeprefix(IMAGES))), whole)
+
+
+def _lost_heads(workspace: Workspace) -> list[str]:
+    """Return the references of images that the build cache should have, as their stamps say, but has not."""
+    engine = workspace.engine
+    heads = {IMAGES + escape(name): workspace.images.published(name) for name in workspace.images.names()}
+    missing = heads.keys() - set(engine.references.names(IMAGES))
+    return sorted(head for head in missing if claim(engine, heads[head]) is not None)
 
 
 def _read_images(workspace: Workspace, engine: Engine) -> None:

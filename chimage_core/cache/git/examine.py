@@ -9,11 +9,14 @@ from typing import NamedTuple
 
 from chimage_core.cache.git.engine import Engine
 from chimage_core.cache.git.reader import ObjectStore
-from chimage_core.cache.git.refs import DELETED, IMAGES, STATES, unescape
+from chimage_core.cache.git.refs import DELETED, IMAGES, PACKED, STATES, unescape
 from chimage_core.cache.git.soundness import Examined, LargeProblem, Soundness
 from chimage_core.cache.git.verify import Objects, verify
 from chimage_core.errors import CacheBroken, InvalidReference
 from chimage_core.image.reference import Reference
+
+_KNOWN = (STATES, IMAGES, DELETED, "refs/heads/", "refs/tags/", "refs/remotes/", "refs/notes/")
+"""What references begin with that are ours, or that users of git may have made."""
 
 
 class Examination(NamedTuple):
@@ -92,9 +95,16 @@ def misleading(found: Examination) -> dict[str, str]:
             snapshot = found.commits[commit].commit
             if snapshot is not None and snapshot.state.hex != name.removeprefix(STATES):
                 wrong[name] = f"it leads to state {snapshot.state.hex[:12]}"
+        elif not name.startswith(_KNOWN):
+            wrong[name] = "it is none that we or git make"
         elif name.startswith((IMAGES, DELETED)) and image_of(name) is None:
             wrong[name] = "it is not the name of an image"
     return wrong
+
+
+def lost_states(found: Examination) -> bool:
+    """Tell whether references of states are gone that nobody removed: their file is damaged, or there is not one."""
+    return PACKED in found.malformed or not any(name.startswith(STATES) for name in found.references)
 
 
 def image_of(reference: str) -> str | None:

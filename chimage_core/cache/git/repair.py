@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from chimage_core.cache.git.contents import Reading, is_heavy, read_in_parallel
 from chimage_core.cache.git.engine import Engine
-from chimage_core.cache.git.examine import Examination, ancestors_first, image_of, misleading
+from chimage_core.cache.git.examine import Examination, ancestors_first, image_of, lost_states, misleading
 from chimage_core.cache.git.objects import COMMIT, Commit
 from chimage_core.cache.git.packs import PackWriter
 from chimage_core.cache.git.reader import ObjectStore
@@ -81,7 +81,8 @@ def mend_references(engine: Engine, found: Examination) -> None:
         engine.references.rewrite_packed()
         _tell(engine, "reference", "references that were packed are written anew, without malformed ones")
     wrong = [name for name in (*found.malformed, *misleading(found)) if name != PACKED]
-    commits = _commits_by_state(engine, found) if found.malformed or wrong else {}
+    is_lost = lost_states(found)
+    commits = _commits_by_state(engine, found) if is_lost or wrong else {}
     for name in wrong:
         engine.references.delete(name)
         if name.startswith(STATES) and name.removeprefix(STATES) in commits:
@@ -89,10 +90,20 @@ def mend_references(engine: Engine, found: Examination) -> None:
             _tell(engine, "reference", f"reference mended: {name}")
         else:
             _tell(engine, "reference", f"reference removed: {name}", is_loss=name.startswith((STATES, DELETED)))
-    for name, commit in found.references.items():
-        snapshot = found.commits[commit].commit if name in wrong else None
-        if snapshot is not None:
-            engine.references.create(STATES + snapshot.state.hex, commit)
+    for name in wrong:  # What it led to is a state nevertheless.
+        state = _state_of(found, name)
+        if state is not None:
+            engine.references.create(STATES + state, found.references[name])
+    if is_lost and commits:
+        for state, commit in commits.items():
+            engine.references.create(STATES + state, commit)
+        _tell(engine, "reference", f"{plural(len(commits), 'state')} found again")
+
+
+def _state_of(found: Examination, reference: str) -> str | None:
+    """Return the state that a reference leads to, as far as it does."""
+    examined = found.commits.get(found.references.get(reference, b""))
+    return examined.commit.state.hex if examined and examined.commit else None
 
 
 def mend_histories(engine: Engine, found: Examination) -> dict[bytes, bytes]:
