@@ -183,6 +183,45 @@ def test_git_can_clean_up_the_own_cache(user: UserMaker) -> None:
     assert alice.read("d/file") == "deep\n"
 
 
+@pytest.mark.userns
+@pytest.mark.usefixtures("sealed")
+def test_upkeep_of_the_own_cache_leaves_the_shared_one_alone(user: UserMaker, busybox: Path) -> None:
+    """It takes nothing over, and gives up nothing of what does not stand on the shared cache."""
+    alice = user("alice")
+    for number in range(3):
+        alice.build(f"{OWN}\nRUN echo {number} > /number")
+    alice.chimage.run("import", busybox, "independent")
+    packs = Path(alice.chimage.storage, "cache/git/objects/pack")
+    before = sum(path.stat().st_size for path in packs.iterdir())
+    for operation in ("--check", "--repair", "--check"):
+        alice.chimage.run("build-cache", operation)
+    assert sum(path.stat().st_size for path in packs.iterdir()) <= before
+    assert fsck(alice.chimage.storage) == ""
+    shutil.rmtree(alice.image())
+    assert marks(alice.build(f"{OWN}\nRUN echo 2 > /number")) == "*****"
+    assert alice.read("d/file") == "deep\n"
+    Path(alice.chimage.storage, "cache/git/objects/info/alternates").unlink()
+    alone = Builds(Chimage(alice.chimage.storage), alice.context)
+    shutil.rmtree(alone.image("independent+latest"))
+    alone.build("FROM independent", tag="copy")
+    assert alone.image("copy+latest").joinpath("bin/busybox").exists()
+
+
+@pytest.mark.userns
+def test_a_repair_gives_up_what_stood_on_a_cache_that_is_gone(site: Path, user: UserMaker) -> None:
+    alice = user("alice")
+    alice.build(OWN)
+    alice.chimage.run("delete", "image")
+    alice.build(OWN)
+    site.rename(f"{site}.away")
+    result = alice.chimage.run("build-cache", "--check", check=False).expect(1)
+    assert "Traceback" not in result.stderr
+    assert str(site) in result.stderr
+    alice.chimage.run("build-cache", "--repair")
+    alice.chimage.run("build-cache", "--check")
+    assert alice.read("d/file") == "deep\n"
+
+
 def test_a_directory_that_is_none_of_ours_is_wrong_use(user: UserMaker, tmp_path: Path) -> None:
     alice = user("alice")
     (tmp_path / "other").mkdir()

@@ -225,7 +225,8 @@ class ObjectStore:
             return NotInCache(f"object {name.hex()} is not in the build cache")
         return NotInCache(
             f"object {name.hex()} is neither in the build cache nor in the shared ones: {', '.join(borrowed)}",
-            hint="if it was removed there: build with --rebuild, or import the base image again",
+            hint="if it is not there any more: build with --rebuild, or import the base image again; "
+            "build-cache --repair gives up what needs it",
         )
 
 
