@@ -7,6 +7,7 @@ from chimage_core.errors import CacheError, ImageExists, NotInCache
 from chimage_core.events import Notice
 from chimage_core.events.images import ImageReady
 from chimage_core.image.reference import Reference, references
+from chimage_core.ops.heads import unpack_packed_away
 from chimage_core.workspace import Workspace
 
 
@@ -50,13 +51,17 @@ def undelete(workspace: Workspace, reference: Reference, number: int | None = No
         head = workspace.cache.head(name)
         if head is not None and number is not None:
             raise _exists(reference)
-        deletion = None if head is not None else _find(workspace, reference, number or 1)
-        workspace.emit(Notice(level="info", text=f"recovering image: {reference.full}"))
-        snapshot = deletion.snapshot if deletion else head
-        assert snapshot is not None
-        path = _put_back(workspace, name, snapshot, deletion)
+        if head is None:
+            deletion = _find(workspace, reference, number or 1)
+            _tell(workspace, reference)
+            _put_back(workspace, deletion)
+            head = deletion.snapshot
+        else:
+            _tell(workspace, reference)
+            unpack_packed_away(workspace, name)
+    path = images.published(name).root
     workspace.emit(ImageReady(reference=str(reference.full), path=path))
-    return UndeleteResult(reference.full, path, snapshot.state.hex)
+    return UndeleteResult(reference.full, path, head.state.hex)
 
 
 def undeletable(workspace: Workspace, reference: Reference | None = None) -> tuple[UndeletableImage, ...]:
@@ -83,21 +88,24 @@ def undeletable(workspace: Workspace, reference: Reference | None = None) -> tup
     return tuple(found)
 
 
-def _put_back(workspace: Workspace, name: str, snapshot: Snapshot, deletion: Deletion | None) -> str:
-    """Unpack an image and give it its name; return its path.
+def _tell(workspace: Workspace, reference: Reference) -> None:
+    workspace.emit(Notice(level="info", text=f"recovering image: {reference.full}"))
+
+
+def _put_back(workspace: Workspace, deletion: Deletion) -> None:
+    """Unpack a deleted image and give it its name.
 
     The name comes when all files are there: a crash before leaves the image deleted, one after it is completed by the
     next command.
     """
-    images = workspace.images
+    images, name = workspace.images, deletion.name
     try:
-        workspace.cache.restore(snapshot, images.workplace(name))
+        workspace.cache.restore(deletion.snapshot, images.workplace(name))
     except BaseException:
         images.discard_work(name)
         raise
-    if deletion is not None:
-        workspace.cache.recover(deletion)
-    return images.publish(name).root
+    workspace.cache.recover(deletion)
+    images.publish(name)
 
 
 def _find(workspace: Workspace, reference: Reference, number: int) -> Deletion:

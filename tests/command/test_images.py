@@ -159,6 +159,25 @@ def test_an_image_that_lost_its_content_can_be_deleted(images: Chimage, storage:
     assert "bar:latest" not in names(images)
 
 
+def test_an_image_that_is_only_in_the_cache_can_be_deleted(images: Chimage, storage: Path) -> None:
+    """Whatever became of its directory."""
+    shutil.rmtree(storage / "img/foo+latest")
+    shutil.rmtree(storage / "img/foo+1")
+    (storage / "img/foo+1").write_text("a file")
+    shutil.rmtree(storage / "img.d/bar+latest")
+    shutil.rmtree(storage / "img/bar+latest")
+    document = images.run("delete", "foo*", "bar", "--json").json_lines()[-1]
+    assert document["deleted"] == ["bar:latest", "foo:1", "foo:latest", "foobar:latest"]
+    left = {"example.com:5000%team%tool+2".replace(":", "+")}
+    assert set(os.listdir(storage / "img")) == set(os.listdir(storage / "img.d")) == left
+    assert images.run("build-cache", "--json").json()["named_images"] == 1
+
+
+def test_an_image_matched_by_several_globs_is_deleted_once(images: Chimage) -> None:
+    result = images.run("delete", "foo", "foo", "foo:latest", "f*")
+    assert result.stderr.count("deleting image: foo:latest\n") == 1
+
+
 def test_an_image_with_forbidding_permissions_can_be_deleted(images: Chimage, storage: Path) -> None:
     deep = storage / "img/foo+latest/d/e"
     deep.mkdir(parents=True)

@@ -1,6 +1,7 @@
 """Unpacked images."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -177,6 +178,18 @@ def test_image_that_lost_its_content_can_be_deleted(images: Images) -> None:
     (root / "ch").rmdir()
     images.delete("foo+1")
     assert images.names() == ()
+
+
+def test_what_is_left_of_an_image_can_be_deleted(images: Images, layout: Layout) -> None:
+    """Somebody removed the directory: neither the short name nor our notes may stay."""
+    root = publish(images, "foo+latest")
+    os.makedirs(images.published("foo+latest").side, exist_ok=True)
+    shutil.rmtree(root)
+    images.delete("foo+latest")
+    assert os.listdir(layout.images) == []
+    assert not os.path.lexists(images.published("foo+latest").side)
+    with pytest.raises(ImageNotFound):
+        images.delete("foo+latest")
 
 
 def test_deleting_follows_no_link_out_of_the_image(images: Images, layout: Layout, tmp_path: Path) -> None:
