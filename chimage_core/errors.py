@@ -182,6 +182,9 @@ class CacheBroken(CacheError):
 
     code = "cache.broken"
 
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint or "build-cache --check tells what else is damaged, --repair mends it")
+
 
 class NotInCache(CacheError):
     """The build cache has no such state or image."""

@@ -190,7 +190,8 @@ def _parse_keys(entry: Entry, keys: list[bytes]) -> None:
                 xattrs.append((name, base64.b64decode(value, validate=True)))
         elif key == b"big" or key.startswith(b"!"):
             raise CacheBroken(
-                f"the build cache needs a newer version of this program: {key.decode()} of file {entry.name!r}"
+                f"the build cache needs a newer version of this program: {key.decode()} of file {entry.name!r}",
+                hint="use a newer version, or delete the cache with build-cache --reset",
             )
     entry.xattrs = tuple(xattrs)
 
