@@ -1,13 +1,18 @@
 """`build-cache --check` finds damage, and says whom it concerns; `--repair` mends what can be mended."""
 
 import os
+import shutil
+import signal
 import sqlite3
+import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from tests.support.builds import Builds, traces
+from tests.support.builds import Builds, marks, traces
 from tests.support.cli import Chimage, CliResult
+from tests.support.repository import fsck
 
 pytestmark = pytest.mark.userns
 
@@ -44,8 +49,10 @@ def biggest_pack(builds: Builds) -> Path:
 def test_a_sound_cache_is_said_to_be_sound_and_left_as_it_is(built: Builds) -> None:
     before = traces(repository(built))
     result = check(built).expect(0)
-    assert result.stdout.startswith("checked ") and result.stdout.endswith(": no problems\n")
-    assert "3 packs" in result.stdout and "3 snapshots" in result.stdout and "2 unpacked images" in result.stdout
+    assert result.stdout.startswith("checked ")
+    assert result.stdout.endswith(": no problems\n")
+    for amount in ("3 packs", "3 snapshots", "2 unpacked images"):
+        assert amount in result.stdout
     assert result.stderr == ""
     assert traces(repository(built)) == before
 
@@ -71,7 +78,8 @@ def test_the_findings_as_json(built: Builds) -> None:
     assert result["is_sound"] is False
     assert {"pack", "content"} == {finding["kind"] for finding in result["findings"]}
     content = next(finding for finding in result["findings"] if finding["kind"] == "content")
-    assert content["images"] == ["base:latest", "image:latest"] and len(content["states"]) == 3
+    assert content["images"] == ["base:latest", "image:latest"]
+    assert len(content["states"]) == 3
     assert error["code"] == "cache.broken"
 
 
@@ -104,7 +112,7 @@ def test_a_build_goes_on_where_the_reference_of_a_state_is_malformed(built: Buil
         path.write_text("nonsense")
     result = built.build(dockerfile)
     assert result.stderr.count("malformed reference") == 1
-    assert "build-cache --repair" in result.stderr
+    assert "--repair" in result.stderr
     assert built.read("two") == "two\n"
     assert built.build(dockerfile).stderr.count("*") == 3
 
@@ -112,5 +120,90 @@ def test_a_build_goes_on_where_the_reference_of_a_state_is_malformed(built: Buil
 def test_an_image_whose_reference_is_malformed_is_an_error_with_the_way_out(built: Builds) -> None:
     (repository(built) / "refs/images/base+latest").write_text("nonsense")
     result = built.build("FROM base\nRUN true", check=False).expect(1)
-    assert "malformed reference" in result.stderr and "build-cache --repair" in result.stderr
+    assert "malformed reference" in result.stderr
+    assert "--repair" in result.stderr
     assert "base:latest (amd64)" in built.names()
+
+
+def test_what_a_restore_cannot_read_is_an_error_with_the_way_out(built: Builds) -> None:
+    built.chimage.run("delete", "image")
+    pack = biggest_pack(built)
+    flip(pack, pack.stat().st_size // 2)
+    result = built.build("FROM base\nRUN echo one > /one\nRUN echo two > /two", check=False).expect(1)
+    assert "is damaged" in result.stderr
+    assert "--repair" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def repair(builds: Builds, *options: str) -> CliResult:
+    return builds.chimage.run("build-cache", "--repair", *options, check=False)
+
+
+def test_what_is_damaged_comes_back_from_an_image_directory(built: Builds) -> None:
+    pack = biggest_pack(built)
+    flip(pack, pack.stat().st_size // 2)
+    result = repair(built).expect(0)
+    assert "objects saved from objects/pack/pack-" in result.stderr
+    assert result.stdout.endswith(": no problems\n")
+    assert fsck(built.chimage.storage) == ""
+    assert marks(built.build("FROM base\nRUN echo one > /one\nRUN echo two > /two")) == "***"
+
+
+def test_an_image_that_cannot_be_saved_is_said_to_be_lost(built: Builds) -> None:
+    """Nothing else takes its name."""
+    for name in ("base+latest", "image+latest"):
+        shutil.rmtree(built.image(name))
+    pack = biggest_pack(built)
+    flip(pack, pack.stat().st_size // 2)
+    result = repair(built).expect(0)
+    assert "warning: image is lost, build or import it again: base:latest\n" in result.stderr
+    assert "warning: image is lost, build or import it again: image:latest\n" in result.stderr
+    assert "warning: 3 states damaged and forgotten" in result.stderr
+    assert built.names() == []
+    assert fsck(built.chimage.storage).removeprefix("notice: No default references") == ""
+
+
+def test_an_image_that_somebody_wrote_to_keeps_what_was_written(built: Builds) -> None:
+    (built.image() / "one").write_text("other\n")
+    assert "is not what the build cache has" in repair(built).expect(0).stderr
+    check(built).expect(0)
+    assert marks(built.build("FROM image\nRUN cat /one > /three", tag="next")) == ".."
+    assert built.read("three", "next+latest") == "other\n"
+
+
+def test_a_damaged_record_of_inputs_goes(built: Builds) -> None:
+    Path(built.chimage.storage, "cache/inputs").write_bytes(b"nonsense" * 1000)
+    assert "record of inputs removed" in repair(built).expect(0).stderr
+    check(built).expect(0)
+
+
+def test_a_configuration_that_is_gone_is_written_anew(built: Builds) -> None:
+    """With the identity that images know, so that they stay what they are."""
+    (repository(built) / "config").unlink()
+    (repository(built) / "HEAD").write_text("")
+    result = check(built).expect(1)
+    assert "configuration config: " in result.stdout
+    assert "configuration HEAD: " in result.stdout
+    repair(built).expect(0)
+    assert marks(built.build("FROM base\nRUN echo one > /one\nRUN echo two > /two")) == "***"
+
+
+def test_a_repair_of_what_is_sound_changes_nothing(built: Builds) -> None:
+    before = traces(repository(built))
+    result = repair(built, "--json").expect(0)
+    assert [line["type"] for line in result.json_lines() if line["type"] == "repaired"] == []
+    assert traces(repository(built)) == before
+
+
+def test_killed_repairs_are_begun_again(built: Builds) -> None:
+    """Whenever one is killed, the next one finishes, and what was intact is still there."""
+    random, pack = Random(7), biggest_pack(built)
+    flip(pack, pack.stat().st_size // 2)
+    for _ in range(6):
+        process = built.chimage.start("build-cache", "--repair")
+        time.sleep(random.uniform(0.1, 0.6))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    repair(built).expect(0)
+    assert fsck(built.chimage.storage) == ""
+    assert marks(built.build("FROM base\nRUN echo one > /one\nRUN echo two > /two")) == "***"

@@ -75,7 +75,7 @@ def make_storage(root: Path, random: Random) -> Storage:
     storage = Storage(root)
 
     def fill(workspace: Workspace) -> None:
-        cache, images = workspace.cache, workspace.images
+        cache, images = workspace.lasting_cache, workspace.images
         for name, steps in (("one+latest", 4), ("two+latest", 3), ("gone+latest", 2)):
             place = images.workplace(name)
             os.makedirs(place.root)
@@ -87,7 +87,7 @@ def make_storage(root: Path, random: Random) -> Storage:
             cache.publish(name, snapshot)
             images.publish(name)
         images.delete("gone+latest")
-        workspace.lasting_cache.forget("gone+latest")
+        cache.forget("gone+latest")
 
     storage.work(fill)
     return storage
