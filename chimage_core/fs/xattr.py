@@ -81,7 +81,8 @@ def write(target: Target, attributes: Mapping[str, bytes], *, exact: bool = Fals
     refused = []
     if exact:
         refused += [name for name in read(target) if name not in attributes and not _remove(target, name, follow)]
-    for name, value in attributes.items():
+    # ACLs last: one can take the permission to write from its owner, and with it that to set the others.
+    for name, value in sorted(attributes.items(), key=_is_acl):
         try:
             os.setxattr(target, name, value, follow_symlinks=follow)
         except OSError as error:
@@ -103,6 +104,10 @@ def is_supported(directory: Target) -> bool:
     if write(directory, {probe: b""}):
         return False
     return _remove(directory, probe, isinstance(directory, int))
+
+
+def _is_acl(attribute: tuple[str, bytes]) -> bool:
+    return attribute[0] in _ACLS
 
 
 def _remove(target: Target, name: str, follow: bool) -> bool:

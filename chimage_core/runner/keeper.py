@@ -36,6 +36,7 @@ def keep(job: Job, control: socket.socket, files: Sequence[int], filter_program:
     made = MountPoints()
     try:
         os.umask(0o022)
+        mounts.prepare_outside(job)
         if job.is_container:
             mounts.enter_user_namespace(job.pid_namespace)
         if not (job.is_container and job.pid_namespace):

@@ -65,6 +65,18 @@ def mount_new_proc() -> None:
         raise SetupError("proc", f"can't mount a new /proc: {error.strerror}") from error
 
 
+def prepare_outside(job: Job) -> None:
+    """Give an overlay's upper directory the ACLs of the root it stands for. Raises SetupError.
+
+    That is for before the user namespace is entered, where most users whom they name are unknown.
+    """
+    if job.overlay is not None:
+        try:
+            _copy_named(job.root, job.overlay.upper, are_acls=True)
+        except OSError as error:
+            raise _cannot_prepare(error) from error
+
+
 def prepare(job: Job, made: MountPoints) -> None:
     """Make missing mount points, and give an overlay's upper directory the attributes of the root it stands for.
 
@@ -85,7 +97,7 @@ def prepare(job: Job, made: MountPoints) -> None:
             except OSError as error:
                 raise SetupError("mount", f"can't make mount point {_text(path)}: {error.strerror}") from error
     except OSError as error:
-        raise SetupError("overlay", f"can't prepare overlay: {error.strerror}: {_name_of(error)}") from error
+        raise _cannot_prepare(error) from error
     finally:
         for fd in (root, beside):
             if fd is not None:
@@ -110,6 +122,7 @@ def change_root(job: Job) -> None:
         os.close(root)
 
 
+_ACL = "system.posix_acl_"
 _POINTS = b"points"
 _WORK = b"work"
 
@@ -208,13 +221,29 @@ def _copy_attributes(source: bytes, target: bytes) -> None:
     """Give a directory the mode, times and extended attributes of another: an overlay shows the upper one's."""
     status = os.stat(source)
     os.chmod(target, stat.S_IMODE(status.st_mode))
-    try:
-        for name in os.listxattr(source):
-            os.setxattr(target, name, os.getxattr(source, name))
-    except OSError as error:
-        if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA):
-            raise
+    _copy_named(source, target, are_acls=False)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _copy_named(source: bytes, target: bytes, *, are_acls: bool) -> None:
+    """Copy the ACLs of a directory, or all its other extended attributes, as far as we may."""
+    try:
+        names = os.listxattr(source)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        return
+    for name in names:
+        if name.startswith(_ACL) is are_acls:
+            try:
+                os.setxattr(target, name, os.getxattr(source, name))
+            except OSError as error:
+                if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA):
+                    raise
+
+
+def _cannot_prepare(error: OSError) -> SetupError:
+    return SetupError("overlay", f"can't prepare overlay: {error.strerror}: {_name_of(error)}")
 
 
 def _open_directory(path: bytes, kind: str, doing: str) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.builds import Builds, announced, contents, marks
 from tests.support.host import has_program, needs_program
+from tests.support.image_trees import default_acl
 
 pytestmark = pytest.mark.userns
 
@@ -255,3 +256,14 @@ def test_a_failure_repeats_only_the_begin_of_a_long_command(builds: Builds) -> N
 
 def test_an_empty_program_is_refused(builds: Builds) -> None:
     assert "RUN: the program is empty" in builds.build('FROM base\nRUN [""]', check=False).expect(1).stderr
+
+
+def test_an_acl_of_the_root_directory_survives(builds: Builds) -> None:
+    """It names a user whom nobody knows in the user namespace of RUN."""
+    try:
+        os.setxattr(builds.image("base+latest"), "system.posix_acl_access", default_acl())
+    except OSError as error:
+        pytest.skip(f"no ACLs here: {error}")
+    builds.chimage.run("import", builds.image("base+latest").rename(builds.context / "root"), "other")
+    builds.build("FROM other\nRUN chmod 700 /etc; touch /x")
+    assert os.getxattr(builds.image(), "system.posix_acl_access") == default_acl()

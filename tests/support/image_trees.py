@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -13,13 +13,19 @@ from chimage_core.fs import xattr
 
 NAMES = (
     b"a", b"b", b"file", b"dir", b"with space", b"new\nline", b"\xff\xfe", b"%", b"%41", b"-x", b"=", b"x=y",
-    b".git", b".Git", b".gitmodules", b".gitattributes", b".git ", b"git~1", b"GITMOD~1", b"gi7eba~1", b".mailmap",
+    b".git", b".Git", b".gitmodules", b".gitattributes", b".gitignore", b".git ", b"git~1", b"GITMOD~1", b"gi7eba~1",
+    b".mailmap",
     b"a\\.git\\b", b".g\xe2\x80\x8cit", b"\xe2\x80\x8c.git", b"..a", b"a.lock", b"...", b"z" * 200, b"\xc3\xa4",
 )  # fmt: skip
 """Names that are ordinary for Linux; Git, HFS+ or NTFS have rules for most of them."""
 
 TIMES = (0, 1, -1, -1_500_000_000, 1_700_000_000_123_456_789, 2**32 * 10**9 + 7, 1_234_567_890 * 10**9)
-MODES = (0o644, 0o755, 0o000, 0o4755, 0o2750, 0o600, 0o444, 0o1777, 0o111)
+MODES = (0o644, 0o755, 0o000, 0o4755, 0o2750, 0o600, 0o444, 0o1777, 0o111, 0o7777)
+DIRECTORY_MODES = (0o000, 0o555, 0o2755, 0o700, 0o1777, 0o311)
+_HOLE = 128 << 10
+_BLOCK = 512
+"""Bytes in the unit of `st_blocks`."""
+_KINDS = {stat.S_IFREG: "f", stat.S_IFLNK: "l", stat.S_IFDIR: "d", stat.S_IFIFO: "p"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,7 @@ class Described:
     names: tuple[bytes, ...]
     """All paths of the same inode."""
     is_sparse: bool
+    """It takes less than half of the disk space that its size suggests."""
 
 
 def make_tree(root: str, random: Random, entries: int = 40) -> None:
@@ -52,8 +59,10 @@ def change_tree(root: str, random: Random, steps: int) -> None:
             if random.random() < 0.3:
                 _set_metadata(directory, random)
     for directory, _, _ in os.walk(top, topdown=False):
-        if directory != top and random.random() < 0.15:
-            os.chmod(directory, random.choice((0o000, 0o555, 0o2755, 0o700)))
+        # One that cannot be opened cannot be told from others: a root directory is then made anew, which takes longer.
+        modes = [mode for mode in DIRECTORY_MODES if directory != top or mode & 0o500 == 0o500]
+        if random.random() < 0.15:
+            os.chmod(directory, random.choice(modes))
 
 
 def describe(root: str) -> dict[bytes, Described]:
@@ -70,6 +79,17 @@ def describe(root: str) -> dict[bytes, Described]:
             if not stat.S_ISDIR(status.st_mode):
                 inodes.setdefault(status.st_ino, []).append(path[len(top) + 1 :])
         return {path[len(top) + 1 :]: _describe(path, modes, inodes) for path in paths}
+
+
+def disk_blocks(root: str) -> dict[bytes, int]:
+    """Return, by path, how many blocks the regular files below a directory take."""
+    top = os.fsencode(root)
+    with unlocked(root, {}):
+        return {
+            path[len(top) + 1 :]: os.lstat(path).st_blocks
+            for path in _others(top, files_only=True)
+            if stat.S_ISREG(os.lstat(path).st_mode)
+        }
 
 
 @contextlib.contextmanager
@@ -97,86 +117,130 @@ def unlocked(root: str, modes: dict[bytes, int] | None = None) -> Iterator[None]
 
 def _describe(path: bytes, modes: dict[bytes, int], inodes: dict[int, list[bytes]]) -> Described:
     status = os.lstat(path)
-    kind, content, is_sparse, attributes = "?", b"", False, {}
+    content, is_sparse, attributes = b"", False, {}
     mode = modes.get(path, stat.S_IMODE(status.st_mode))
-    if stat.S_ISREG(status.st_mode):
-        os.chmod(path, 0o600 | mode)
-        with open(path, "rb") as file:
-            content = hashlib.sha256(file.read()).digest()
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "?")
+    if kind == "f":
+        with _readable(path, mode):
+            with open(path, "rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+            attributes = xattr.read(path)
+        is_sparse = status.st_size >= 1 << 20 and status.st_blocks * _BLOCK < status.st_size // 2
+    elif kind == "l":
+        content = os.readlink(path)
+    elif kind in "dp":
         attributes = xattr.read(path)
-        os.chmod(path, mode)
-        kind = "f"
-        is_sparse = status.st_size >= 1 << 20 and status.st_blocks * 512 < status.st_size // 2
-    elif stat.S_ISLNK(status.st_mode):
-        kind, content = "l", os.readlink(path)
-    elif stat.S_ISDIR(status.st_mode):
-        kind, attributes = "d", xattr.read(path)
-    elif stat.S_ISFIFO(status.st_mode):
-        kind = "p"
     names = tuple(sorted(inodes.get(status.st_ino, [])))
     return Described(kind, mode, status.st_mtime_ns, content, tuple(attributes.items()), names, is_sparse)
 
 
+@contextlib.contextmanager
+def _readable(path: bytes, mode: int) -> Iterator[None]:
+    """Lift permissions where that is needed, and only there: it changes the ctime, which is being watched."""
+    if os.access(path, os.R_OK):
+        yield
+        return
+    os.chmod(path, 0o600 | mode)
+    try:
+        yield
+    finally:
+        os.chmod(path, mode)
+
+
 def _change(top: bytes, random: Random) -> None:
     directories = [directory for directory, _, _ in os.walk(top)]
-    directory = random.choice(directories)
-    path = directory + b"/" + random.choice(NAMES)
-    kind = random.choice("fffffddllpshhrmmx")
+    path = random.choice(directories) + b"/" + _name(random)
+    kind = random.choice("fffffddllpshhrmmwwx")
     if kind in "fdlpsh":
         _remove(path)
-    if kind == "f":
-        _write(path, random)
-    elif kind == "d":
+    if kind == "d":
         os.mkdir(path)
     elif kind == "l":
-        os.symlink(random.choice((b"a", b"../gone", b"/etc/passwd", b"\xff", b"x" * 300)), path)
+        os.symlink(random.choice((b"a", b"../gone", b"/etc/passwd", b"\xff", b"x" * 300, os.path.basename(path))), path)
         os.utime(path, ns=(0, random.choice(TIMES)), follow_symlinks=False)
     elif kind == "p":
         os.mkfifo(path)
-        os.chmod(path, 0o640)
-    elif kind == "s":
-        with open(path, "wb") as file:
-            file.truncate(3 << 20)
-            file.seek(1 << 20)
-            file.write(random.randbytes(100))
-    elif kind == "h":
-        _link(top, path, random)
+        _set_metadata(path, random)
     elif kind == "r":
         _remove(path)
-    elif kind == "m":
-        _rename(top, path, random)
-    elif os.path.isfile(path) and not os.path.islink(path):
+    elif kind == "x" and os.path.isfile(path) and not os.path.islink(path):
         _set_metadata(path, random)
+    elif kind in "fshmw":
+        change: Callable[[bytes, bytes, Random], None] = {
+            "f": _write, "s": _write_sparse, "h": _link, "m": _rename, "w": _overwrite
+        }[kind]  # fmt: skip
+        change(top, path, random)
 
 
-def _write(path: bytes, random: Random) -> None:
+def _name(random: Random) -> bytes:
+    if random.random() < 0.9:
+        return random.choice(NAMES)
+    name = random.randbytes(random.choice((1, 2, 5))).replace(b"/", b"_").replace(b"\0", b"_")
+    return name if name not in (b".", b"..") else b"_"
+
+
+def _write(_: bytes, path: bytes, random: Random) -> None:
+    contents = (b"", b"x", random.randbytes(3000), b"text " * 3000, b"same content", random.randbytes(300) * 6000)
     with open(path, "wb") as file:
-        file.write(random.choice((b"", b"x", random.randbytes(3000), b"text " * 3000, b"same content")))
+        file.write(random.choices(contents, (4, 4, 4, 4, 4, 1))[0])
+    _set_metadata(path, random)
+
+
+def _write_sparse(__: bytes, path: bytes, random: Random) -> None:
+    with open(path, "wb") as file:
+        file.truncate(random.choice((1 << 20, 3 << 20, (4 << 20) + 1)))
+        for _ in range(random.randrange(4)):
+            file.seek(random.randrange(8) * _HOLE)
+            file.write(random.randbytes(100))
     _set_metadata(path, random)
 
 
 def _set_metadata(path: bytes, random: Random) -> None:
     os.chmod(path, 0o700)
     if random.random() < 0.3:
-        xattr.write(path, {"user.test": random.randbytes(5), "user.a=b %": b""}, exact=True)
+        attributes = {"user.test": random.randbytes(5), "user.a=b %": b""}
+        if random.random() < 0.5:
+            attributes["system.posix_acl_access"] = default_acl()
+        if os.path.isdir(path) and random.random() < 0.5:
+            attributes[xattr.DEFAULT_ACL] = default_acl()
+        xattr.write(path, attributes, exact=True)
     if not os.path.isdir(path):
         os.chmod(path, random.choice(MODES))
     os.utime(path, ns=(0, random.choice(TIMES)))
 
 
-def _link(top: bytes, path: bytes, random: Random) -> None:
-    files = [
+def _others(top: bytes, *, files_only: bool) -> list[bytes]:
+    """Return the paths of all entries, or of all that are no directories."""
+    return [
         directory + b"/" + name
-        for directory, _, names in os.walk(top)
-        for name in names
-        if os.path.isfile(directory + b"/" + name) and not os.path.islink(directory + b"/" + name)
+        for directory, folders, names in os.walk(top)
+        for name in (*(() if files_only else folders), *names)
     ]
-    if files:
-        os.link(random.choice(files), path)
+
+
+def _link(top: bytes, path: bytes, random: Random) -> None:
+    others = _others(top, files_only=True)
+    if others:
+        os.link(random.choice(others), path, follow_symlinks=False)
+
+
+def _overwrite(top: bytes, _: bytes, random: Random) -> None:
+    """Change a file in place, through any of its names, and put its time back as if nothing had been."""
+    files = [path for path in _others(top, files_only=True) if stat.S_ISREG(os.lstat(path).st_mode)]
+    if not files:
+        return
+    path = random.choice(files)
+    status = os.lstat(path)
+    os.chmod(path, 0o600)
+    with open(path, "r+b") as file:
+        file.seek(random.choice((0, status.st_size // 2, status.st_size)))
+        file.write(random.randbytes(3))
+    os.chmod(path, stat.S_IMODE(status.st_mode))
+    os.utime(path, ns=(0, status.st_mtime_ns))
 
 
 def _rename(top: bytes, path: bytes, random: Random) -> None:
-    others = [directory + b"/" + name for directory, folders, names in os.walk(top) for name in (*folders, *names)]
+    others = _others(top, files_only=False)
     if not others:
         return
     source = random.choice(others)

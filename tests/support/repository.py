@@ -8,9 +8,13 @@ from tests.support.cli import PATH
 
 def fsck(storage: str | os.PathLike[str]) -> str:
     """Return what `git fsck --strict` complains of in the cache of a storage directory; "" if all is well."""
-    repository = os.path.join(storage, "cache/git")
+    return complaints(os.path.join(storage, "cache/git"))
+
+
+def complaints(repository: str | os.PathLike[str]) -> str:
+    """Return what `git fsck --strict` complains of in a repository; "" if all is well."""
     done = subprocess.run(
-        ["git", "--git-dir", repository, "fsck", "--strict", "--full", "--no-dangling", "--no-progress"],
+        ["git", "--git-dir", os.fspath(repository), "fsck", "--strict", "--full", "--no-dangling", "--no-progress"],
         capture_output=True,
         text=True,
         errors="replace",
@@ -19,5 +23,5 @@ def fsck(storage: str | os.PathLike[str]) -> str:
     )
     # That HEAD names no branch is said, but is nothing wrong.
     lines = (done.stdout + done.stderr).splitlines()
-    complaints = "\n".join(line for line in lines if not line.startswith("notice: HEAD points to an unborn branch"))
-    return complaints or ("" if done.returncode == 0 else f"exit status {done.returncode}")
+    text = "\n".join(line for line in lines if not line.startswith("notice: HEAD points to an unborn branch"))
+    return text or ("" if done.returncode == 0 else f"exit status {done.returncode}")

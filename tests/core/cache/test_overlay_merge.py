@@ -1,9 +1,6 @@
 """The upper directory of a real overlay, merged, is what the overlay showed, and is committed as such."""
 
 import os
-import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from random import Random
@@ -13,47 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chimage_core.fs.remove import remove_tree
-from chimage_core.rootfs import overlay
-from chimage_core.rootfs.changes import UpperChanged
-from chimage_core.rootfs.place import ImagePlace
-from tests.core.cache.support import Site, commit, write_files
+from tests.core.cache.support import Site, change_in_overlay, commit, run_in_overlay, write_files
 from tests.support.image_trees import describe, make_tree, unlocked
 
 pytestmark = pytest.mark.userns
-
-_PROJECT = str(Path(__file__).parents[3])
-_INSIDE = """
-import ctypes, os, sys
-sys.path[:0] = [sys.argv[1]]
-root, upper, work, mount = sys.argv[2:6]
-options = f"lowerdir={root},upperdir={upper},workdir={work},userxattr".encode()
-library = ctypes.CDLL(None, use_errno=True)
-if library.mount(b"overlay", mount.encode(), b"overlay", 0, options):
-    print(os.strerror(ctypes.get_errno()), file=sys.stderr)
-    sys.exit(77)
-os.chdir(mount)
-"""
-_RANDOM = """
-from random import Random
-from tests.support.image_trees import change_tree
-change_tree(mount, Random(int(sys.argv[6])), 15)
-"""
-
-
-def _run(place: ImagePlace, program: str, *arguments: str) -> UpperChanged:
-    """Run a Python program as root in a new overlay on the place."""
-    upper, work, mount = (f"{place.side}/{name}" for name in ("upper", "work", "mount"))
-    overlay.prepare(upper, work)
-    shutil.copystat(place.root, upper)  # As runners do: this directory is the root inside.
-    os.makedirs(mount, exist_ok=True)
-    argv = ["unshare", "-Urm", sys.executable, "-c", _INSIDE + program]
-    result = subprocess.run(
-        [*argv, _PROJECT, place.root, upper, work, mount, *arguments], capture_output=True, text=True, check=False
-    )
-    if result.returncode == 77:
-        pytest.skip(f"no overlay without privilege here: {result.stderr}")
-    assert result.returncode == 0, result.stderr
-    return UpperChanged(upper, work)
 
 
 @settings(max_examples=15, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -66,7 +26,7 @@ def test_a_merged_overlay_gives_the_tree_of_a_whole_walk(seed: int) -> None:
         make_tree(place.root, random)
         cache = site.cache()
         first = commit(cache, place)
-        merged = commit(cache, place, first, changes=_run(place, _RANDOM, str(seed)))
+        merged = commit(cache, place, first, changes=change_in_overlay(place, seed, 15))
         walked = commit(site.cache(), place, merged, key=b"walk")
         trees = site.git("rev-parse", f"{merged.token}:root", f"{walked.token}:root").split()
         assert trees[0] == trees[1]
@@ -120,7 +80,7 @@ write(sys.argv[6], chr(10).join(sorted(lines)))
 """
     listing = site.root / "listing"
     snapshot = commit(site.cache(), place)
-    commit(site.cache(), place, snapshot, changes=_run(place, program, str(listing)))
+    commit(site.cache(), place, snapshot, changes=run_in_overlay(place, program, str(listing)))
     shown = [line for line in listing.read_text().splitlines() if not line.startswith("./ch")]
     assert [line for line in _listing(place.root) if not line.startswith("./ch")] == shown
     tree = describe(place.root)
@@ -138,7 +98,7 @@ def test_an_overlay_on_a_root_shows_the_mode_and_time_of_the_root(site: Site) ->
     os.chmod(place.root, 0o751)
     snapshot = commit(site.cache(), place)
     tree = describe(place.root)
-    after = commit(site.cache(), place, snapshot, changes=_run(place, ""))
+    after = commit(site.cache(), place, snapshot, changes=run_in_overlay(place, ""))
     assert describe(place.root) == tree
     assert site.git("diff", "--stat", snapshot.token, after.token) == ""
 
@@ -159,7 +119,7 @@ for number in range(1000):
     os.mkdir("e")
     os.chdir("e")
 """
-    snapshot = commit(site.cache(), place, snapshot, changes=_run(place, program, deep))
+    snapshot = commit(site.cache(), place, snapshot, changes=run_in_overlay(place, program, deep))
     site.cache().restore(snapshot, copy)
     for root in (place.root, copy.root):
         with open(f"{root}/{deep}/new", encoding="ascii") as file:

@@ -1,4 +1,5 @@
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,18 @@ def test_exact_writing_removes_what_is_not_wanted_but_not_what_is_not_ours(direc
     assert xattr.write(directory, {"user.new": b"2"}, exact=True) == ()
     assert xattr.read(directory) == {"user.new": b"2"}
     assert os.getxattr(directory, "user.overlay.impure") == b"y"
+
+
+def test_an_acl_that_forbids_writing_does_not_keep_the_others_out(directory: str) -> None:
+    path = f"{directory}/file"
+    Path(path).touch()
+    entries = [(0x01, 4, -1), (0x02, 7, 12345), (0x04, 4, -1), (0x10, 4, -1), (0x20, 4, -1)]  # acl(5): owner: r--
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    attributes = {"system.posix_acl_access": acl, "user.a": b"1"}
+    with open(path, "r+b") as file:
+        if "system.posix_acl_access" in xattr.write(file.fileno(), attributes):
+            pytest.skip("the file system has no ACLs")
+    assert xattr.read(path) == attributes
 
 
 def test_a_refused_attribute_is_reported_and_the_others_are_set(directory: str) -> None:
