@@ -131,11 +131,13 @@ def _summary(session: Session) -> None:
 
 
 def _details_document(details: "CacheDetails") -> dict[str, Any]:
-    return {"git": details.statistics._asdict(), "configuration": details.configuration}
+    return {**details._asdict(), "statistics": details.statistics._asdict()}
 
 
 _OPERATIONS: dict[str, Operation] = {
     "dot": _dot,
+    "gc": _gc,
+    "prune": _prune,
     "check": _check,
     "repair": _repair,
     "reset": _reset,

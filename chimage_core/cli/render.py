@@ -51,7 +51,7 @@ def summary_lines(summary: "CacheSummary") -> Iterator[str]:
 
 
 def details_lines(details: "CacheDetails") -> Iterator[str]:
-    """Yield statistics and configuration of the repository, each under a heading."""
+    """Yield statistics and configuration of the repository and how it is collected, each under a heading."""
     yield "Git statistics (as git count-objects -v):"
     for name, number in _git_names(details.statistics):
         yield f"  {name + ':':<16} {number}"
@@ -59,6 +59,10 @@ def details_lines(details: "CacheDetails") -> Iterator[str]:
     yield "Git configuration:"
     for line in details.configuration:
         yield f"  {printable(line.expandtabs(2))}"
+    yield ""
+    yield "Garbage collection:"
+    classes = ", ".join(f"up to {size(limit)}" for limit in details.pack_classes)
+    yield f"  packs are merged when there are more than {details.most_packs} of a size: {classes}"
 
 
 def _git_names(statistics: "Statistics") -> list[tuple[str, int]]:

@@ -17,6 +17,10 @@ class CacheDetails(NamedTuple):
     statistics: "Statistics"
     configuration: tuple[str, ...]
     """The lines of the repository's configuration file."""
+    most_packs: int
+    """Packs of a size class are merged when there are more."""
+    pack_classes: tuple[int, ...]
+    """Bytes up to which a pack belongs to each class; bigger ones wait for `--gc`."""
 
 
 def summary(workspace: Workspace) -> CacheSummary:
@@ -30,10 +34,15 @@ def summary(workspace: Workspace) -> CacheSummary:
 
 def details(workspace: Workspace) -> CacheDetails:
     """Return statistics and configuration of the repository. Raises FileError, CacheBroken."""
-    from chimage_core.cache.git import statistics
+    from chimage_core.cache.git import repository, statistics
 
     engine = workspace.engine
-    return CacheDetails(statistics.statistics(engine), statistics.configuration(engine))
+    return CacheDetails(
+        statistics.statistics(engine),
+        statistics.configuration(engine),
+        most_packs=repository.MANY_PACKS,
+        pack_classes=repository.SIZE_CLASSES,
+    )
 
 
 def graph(workspace: Workspace) -> CacheGraph:

@@ -135,7 +135,8 @@ def test_the_configuration_of_the_repository_is_shown(builds: Builds) -> None:
     assert "Git configuration" not in builds.chimage.run("build-cache").stdout
     document = builds.chimage.run("build-cache", "-v", "--json").json()
     assert document["configuration"] == configuration.read_text().splitlines()
-    assert document["git"]["packs"] > 0
+    assert document["statistics"]["packs"] > 0
+    assert "  packs are merged when there are more than 32 of a size: up to 16.0 MiB, up to 256.0 MiB\n" in text
 
 
 def test_large_files_are_counted(builds: Builds) -> None:
