@@ -4,21 +4,20 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 
-import chimage_core
-from bench import peers
-from bench.measure import MeasuringError, Usage, measure
-from bench.peers import Peer
+from bench import disk, peers
+from bench.carry_out import compile_package, default_directory, make_home, measure_step
+from bench.measure import MeasuringError, Usage
+from bench.peers import OURS, THEIRS, Peer
 from bench.report import Result, as_json, filesystem, table
-from bench.workloads import Scenario, Step, check_work_done, scenarios
+from bench.scenarios import scenarios
+from bench.workloads import Difference, Scenario
 
-MEMORY_DIRECTORY = "/dev/shm"
-NEEDED = 8 << 30
-"""Bytes free in the work directory: the largest scenario, twice, with room."""
+Measured = dict[tuple[str, str], list[Usage]]
+"""By names of step and peer, one per round."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,9 +28,9 @@ def main(argv: Sequence[str]) -> int:
         peer = None if options.alone else peers.theirs(options.ch_image)
         competitors = [peers.ours(options.chimage), *([peer] if peer else [])]
         with tempfile.TemporaryDirectory(prefix="chimage-bench.", dir=options.directory) as work:
-            results = _run(chosen, competitors, options.rounds, work)
+            results, has_failed = _run(chosen, competitors, options.rounds, work)
             on = filesystem(work)
-    except (MeasuringError, FileNotFoundError) as error:
+    except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 2
     versions = {peer.name: peer.version() for peer in competitors}
@@ -40,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(as_json(results, versions, options.directory), file, indent=1)
+    if has_failed:
+        return 2
     return 1 if any(result.meets_goal() is False for result in results) else 0
 
 
@@ -50,7 +51,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds (default: 3)")
     parser.add_argument("--json", metavar="FILE", help="write everything that was measured to FILE")
     parser.add_argument(
-        "--directory", default=_default_directory(), help="work below this directory (default: %(default)s)"
+        "--directory", default=default_directory(), help="work below this directory (default: %(default)s)"
     )
     parser.add_argument(
         "--chimage", metavar="PROGRAM", help="measure this chimage (default: the one of this environment)"
@@ -60,79 +61,62 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _default_directory() -> str:
-    if os.access(MEMORY_DIRECTORY, os.W_OK) and shutil.disk_usage(MEMORY_DIRECTORY).free > NEEDED:
-        return MEMORY_DIRECTORY
-    return tempfile.gettempdir()
-
-
-def _run(chosen: Sequence[Scenario], competitors: Sequence[Peer], rounds: int, work: str) -> list[Result]:
-    package = os.path.dirname(os.path.abspath(chimage_core.__file__))
-    subprocess.run([sys.executable, "-m", "compileall", "-q", package], check=False)  # as an installed one would be
-    results = []
+def _run(chosen: Sequence[Scenario], competitors: Sequence[Peer], rounds: int, work: str) -> tuple[list[Result], bool]:
+    """Return all results, and whether something could not be measured: that does not keep others from it."""
+    compile_package()
+    results: list[Result] = []
+    has_failed = False
     for scenario in chosen:
-        shared = os.path.join(work, "shared")
-        os.mkdir(shared)
-        if scenario.debian and not _link_debian(shared):
-            print(f"skipped {scenario.name}: no Debian root file system could be prepared", file=sys.stderr)
-            continue
-        if scenario.prepare:
-            scenario.prepare(shared)
-        results += _measure_scenario(scenario, competitors, rounds, work)
-        _remove(shared)
-    return results
+        place = os.path.join(work, scenario.name)
+        shared = os.path.join(place, "shared")
+        os.makedirs(shared)
+        try:
+            if scenario.debian:
+                _copy_debian(shared)
+            if scenario.prepare:
+                scenario.prepare(shared)
+            results += _measure_scenario(scenario, competitors, rounds, place)
+        except MeasuringError as error:
+            print(f"{scenario.name}: {error}", file=sys.stderr)
+            has_failed = True
+        disk.remove(place)
+    return results, has_failed
 
 
 def _measure_scenario(scenario: Scenario, competitors: Sequence[Peer], rounds: int, work: str) -> list[Result]:
-    measured: dict[tuple[str, str], list[Usage]] = {
-        (step.name, peer.name): [] for step in scenario.steps for peer in competitors
-    }
+    measured: Measured = {(step.name, peer.name): [] for step in scenario.steps for peer in competitors}
     for number in range(rounds):
         for peer in competitors:
-            _make_home(os.path.join(work, peer.name))
+            make_home(os.path.join(work, peer.name))
         for step in scenario.steps:
             print(f"round {number + 1} of {rounds}: {step.name}", file=sys.stderr)
             # A B, then B A: who comes second finds a warmer or a busier machine.
             for peer in competitors if number % 2 == 0 else reversed(competitors):
-                measured[step.name, peer.name].append(_measure_step(step, peer, os.path.join(work, peer.name)))
+                if peer.name == OURS or not step.ours_only:
+                    measured[step.name, peer.name].append(measure_step(step, peer, os.path.join(work, peer.name)))
         for peer in competitors:
-            _remove(os.path.join(work, peer.name))
-    return [
-        Result(
-            scenario.name,
-            step.name,
-            step.goal,
-            *(measured.get((step.name, name), []) for name in ("chimage", "ch-image")),
-        )
+            disk.remove(os.path.join(work, peer.name))
+    steps = [
+        Result(scenario.name, step.name, step.goal, measured[step.name, OURS], measured.get((step.name, THEIRS), []))
         for step in scenario.steps
     ]
+    return steps + [_subtracted(scenario, difference, measured) for difference in scenario.differences]
 
 
-def _make_home(directory: str) -> None:
-    """Make a peer's directory, which is also its HOME. The git that ch-image starts wants to know who commits."""
-    os.makedirs(os.path.join(directory, "tmp"))
-    with open(os.path.join(directory, ".gitconfig"), "w", encoding="utf-8") as file:
-        file.write("[user]\n\tname = Bench\n\temail = bench@localhost\n")
+def _subtracted(scenario: Scenario, difference: Difference, measured: Measured) -> Result:
+    """Return a result that is the difference of two steps, round by round."""
+    own = (difference.step, difference.less)
+    ours, theirs = (
+        [
+            one.less(other, difference.per)
+            for one, other in zip(measured.get((of, peer), []), measured.get((less, peer), []), strict=True)
+        ]
+        for peer, (of, less) in ((OURS, own), (THEIRS, difference.theirs or own))
+    )
+    return Result(scenario.name, difference.name, difference.goal, ours, theirs)
 
 
-def _measure_step(step: Step, peer: Peer, directory: str) -> Usage:
-    for name, text in step.files.items():
-        path = os.path.join(directory, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        # Only when it differs: a touched file in the context would be another context.
-        if not os.path.exists(path) or open(path, encoding="utf-8").read() != text:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-    if step.before:
-        step.before(directory)
-    argv = step.their_argv if step.their_argv and peer.name == "ch-image" else step.argv
-    usage, output = measure([peer.program, *argv], peer.environment(directory), directory)
-    if wrong := check_work_done(step, output):
-        raise MeasuringError(f"{peer.name}: {wrong}")
-    return usage
-
-
-def _link_debian(shared: str) -> bool:
+def _copy_debian(shared: str) -> None:
     """Put the Debian root file system of the tests into `shared`, preparing it first if need be."""
     from tests.support.debian import DebianAssets
     from tests.support.prepare import PreparationError, prepare
@@ -140,15 +124,8 @@ def _link_debian(shared: str) -> bool:
     try:
         tarball = DebianAssets(prepare()).tarball
     except PreparationError as error:
-        print(error, file=sys.stderr)
-        return False
+        raise MeasuringError(f"no Debian root file system could be prepared: {error}") from error
     shutil.copyfile(tarball, os.path.join(shared, "debian.tar"))  # into memory, where the peers' files are
-    return True
-
-
-def _remove(path: str) -> None:
-    subprocess.run(["chmod", "-R", "u+rwX", path], check=False)
-    shutil.rmtree(path)
 
 
 if __name__ == "__main__":

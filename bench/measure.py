@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.disk import Disk
+
 SUPERVISE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "supervise.py")
 TIMEOUT = 1800
 """Seconds until a command counts as hung."""
@@ -30,6 +32,17 @@ class Usage:
     """Seconds until the last process that it left behind ended."""
     peak: int
     """Bytes of resident memory of the largest single process."""
+    disk: Disk | None = None
+    """What is on the disk afterwards, where that is measured."""
+
+    def less(self, other: "Usage", per: int) -> "Usage":
+        """Return what this used more than another, divided; the peak is that of both."""
+        return Usage(
+            (self.cpu - other.cpu) / per,
+            (self.wall - other.wall) / per,
+            (self.settled - other.settled) / per,
+            max(self.peak, other.peak),
+        )
 
 
 def measure(argv: Sequence[str], environment: Mapping[str, str], cwd: str) -> tuple[Usage, str]:
@@ -65,7 +78,15 @@ def median(usages: Sequence[Usage]) -> Usage:
         statistics.median(usage.wall for usage in usages),
         statistics.median(usage.settled for usage in usages),
         int(statistics.median(usage.peak for usage in usages)),
+        _median_disk([usage.disk for usage in usages if usage.disk is not None]),
     )
+
+
+def _median_disk(disks: Sequence[Disk]) -> Disk | None:
+    if not disks:
+        return None
+    others = [disk.of for disk in disks if disk.of is not None]
+    return Disk(int(statistics.median(disk.used for disk in disks)), int(statistics.median(others)) if others else None)
 
 
 def ratios(ours: Sequence[Usage], theirs: Sequence[Usage]) -> list[float]:

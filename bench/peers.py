@@ -7,6 +7,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+OURS, THEIRS = "chimage", "ch-image"
+"""Names of the peers."""
+
 DISTRIBUTION_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 """For both: Debian's ch-image starts `/usr/bin/env python3` and needs the distribution's Python packages."""
 
@@ -43,7 +46,7 @@ def storage(directory: str) -> str:
 
 def ours(program: str | None) -> Peer:
     """Return chimage: the given program, else the one beside this Python."""
-    return Peer("chimage", program or os.path.join(os.path.dirname(sys.executable), "chimage"))
+    return Peer(OURS, program or os.path.join(os.path.dirname(sys.executable), "chimage"))
 
 
 def theirs(program: str | None) -> Peer | None:
@@ -52,4 +55,4 @@ def theirs(program: str | None) -> Peer | None:
     found = shutil.which(wanted, path=None if os.sep in wanted else DISTRIBUTION_PATH)
     if found is None and (program or os.environ.get("CH_IMAGE")):
         raise FileNotFoundError(f"no such program: {wanted}")
-    return Peer("ch-image", found) if found else None
+    return Peer(THEIRS, found) if found else None

@@ -9,18 +9,19 @@ from typing import Any
 from bench.measure import Usage, median, ratios
 from bench.workloads import MB, Goal
 
+_FIGURES = ("CPU s", "wall s", "peak MB", "disk MB", "disk x")
 HEADER = (
     "workload",
-    "chimage CPU s",
-    "wall s",
-    "peak MB",
-    "ch-image CPU s",
-    "wall s",
-    "peak MB",
-    "CPU ratio",
+    f"chimage {_FIGURES[0]}",
+    *_FIGURES[1:],
+    f"ch-image {_FIGURES[0]}",
+    *_FIGURES[1:],
+    "ratio",
     "goal",
     "",
 )
+_LEFT = (HEADER.index("workload"), HEADER.index("goal"))
+"""Columns that are text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,12 @@ class Result:
         middle = len(values) // 2
         return (values[middle] + values[-1 - middle]) / 2 if values else None
 
+    @property
+    def ratio_range(self) -> tuple[float, float] | None:
+        """The smallest and the largest ratio of a round: how far to trust the median."""
+        values = ratios(self.ours, self.theirs) if self.theirs else []
+        return (min(values), max(values)) if values else None
+
     def meets_goal(self) -> bool | None:
         """Say whether every part of the goal that can be checked is met; None if there is none."""
         usage = median(self.ours)
@@ -49,6 +56,7 @@ class Result:
             (usage.cpu, self.goal.seconds),
             (self.ratio, self.goal.ratio),
             (usage.peak, self.goal.peak),
+            (disk_ratio(usage), self.goal.disk),
         ]
         known = [value <= limit for value, limit in checks if value is not None and limit is not None]
         return all(known) if known else None
@@ -60,7 +68,7 @@ def table(results: Sequence[Result]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if column in (0, 8) else cell.rjust(width) for column, (cell, width) in cells
+            cell.ljust(width) if column in _LEFT else cell.rjust(width) for column, (cell, width) in cells
         ).rstrip()
         for cells in (list(enumerate(zip(row, widths, strict=True))) for row in rows)
     )
@@ -68,21 +76,34 @@ def table(results: Sequence[Result]) -> str:
 
 def _row(result: Result) -> tuple[str, ...]:
     ours = _figures(median(result.ours))
-    theirs = _figures(median(result.theirs)) if result.theirs else ("-", "-", "-")
+    theirs = _figures(median(result.theirs)) if result.theirs else ("-",) * len(_FIGURES)
     ratio = "-" if result.ratio is None else f"{result.ratio:.3f}"
     verdict = {True: "met", False: "MISSED", None: ""}[result.meets_goal()]
     return (result.name, *ours, *theirs, ratio, _goal(result.goal), verdict)
 
 
-def _figures(usage: Usage) -> tuple[str, str, str]:
-    return f"{usage.cpu:.3f}", f"{usage.wall:.3f}", f"{usage.peak / MB:.0f}"
+def disk_ratio(usage: Usage) -> float | None:
+    """Return what is on the disk by what it is compared with."""
+    return usage.disk.used / usage.disk.of if usage.disk and usage.disk.of else None
+
+
+def _figures(usage: Usage) -> tuple[str, ...]:
+    share = disk_ratio(usage)
+    return (
+        f"{usage.cpu:.3f}",
+        f"{usage.wall:.3f}",
+        f"{usage.peak / MB:.0f}",
+        f"{usage.disk.used / MB:.0f}" if usage.disk else "",
+        f"{share:.2f}" if share is not None else "",
+    )
 
 
 def _goal(goal: Goal) -> str:
     parts = [
-        f"<= {goal.ratio:g}x" if goal.ratio is not None else "",
+        f"<= {goal.ratio:.3g}x" if goal.ratio is not None else "",
         f"<= {goal.seconds:g} s" if goal.seconds is not None else "",
         f"<= {goal.peak // MB} MB" if goal.peak is not None else "",
+        f"disk <= {goal.disk:g}x" if goal.disk is not None else "",
     ]
     return ", ".join(part for part in parts if part)
 

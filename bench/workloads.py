@@ -1,20 +1,20 @@
-"""What is measured, and the goal for each figure.
+"""What can be measured: steps and what is derived from them, with the goal for each figure.
 
 A scenario is a row of steps in one storage directory, each on top of what the ones before it left there. Every round
 begins with an empty storage directory for each peer.
 """
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench import inputs
+from bench.disk import Disk
 
 MISS = re.compile(r"^\s*\d+\. (?!FROM |ARG )")
 """A line about an instruction that was carried out, in the output of either peer; a hit has `*` instead of the dot.
 Whether FROM counts as carried out differs between the peers and is not what is measured."""
+
+MB = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,11 @@ class Goal:
     """CPU, at most."""
     peak: int | None = None
     """Bytes of memory, at most."""
+    disk: float | None = None
+    """Bytes on disk, at most this times what the step compares with."""
 
 
 NO_GOAL = Goal()
-MB = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,29 @@ class Step:
     """How many instructions after FROM must be carried out; None: not a build."""
     before: Callable[[str], None] | None = None
     """Is called with the peer's directory before, unmeasured."""
+    disk: Callable[[str], Disk] | None = None
+    """Is called with the peer's directory after, and says what is on the disk then."""
+    leaves: tuple[str, int] | None = None
+    """An image, in the form of its directory's name, and how many files it must have after; 0: it must be gone."""
     their_argv: Sequence[str] | None = None
     """What ch-image gets instead of `argv`, where it needs help to do the same."""
+    ours_only: bool = False
+    """ch-image has no such thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A figure that no command has by itself: what one step uses more than another."""
+
+    name: str
+    step: str
+    less: str
+    """Name of the step to be subtracted."""
+    goal: Goal = NO_GOAL
+    per: int = 1
+    """Divide by this."""
+    theirs: tuple[str, str] | None = None
+    """The two steps of ch-image, if they are others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,101 +79,32 @@ class Scenario:
 
     name: str
     steps: Sequence[Step]
+    differences: Sequence[Difference] = ()
     prepare: Callable[[str], None] | None = None
     """Makes inputs in a directory that all peers and rounds share (`../shared` for a step)."""
     debian: bool = False
     """Needs a Debian root file system as `shared/debian.tar`."""
 
 
-def built(name: str, dockerfile: str, misses: int, goal: Goal = NO_GOAL, *, tag: str = "bench") -> Step:
-    """Return a step that builds a Dockerfile."""
-    argv = ["build", "-t", tag, "-f", "Dockerfile", "context"]
-    return Step(name, argv, goal, {"Dockerfile": dockerfile, "context/nothing": ""}, misses)
+def built(
+    name: str,
+    dockerfile: str,
+    misses: int,
+    goal: Goal = NO_GOAL,
+    *,
+    tag: str = "bench",
+    context: str = "context",
+    options: Sequence[str] = (),
+    leaves: int | None = None,
+) -> Step:
+    """Return a step that builds a Dockerfile.
 
-
-def cheap(label: str, instructions: int, goals: tuple[Goal, Goal, Goal]) -> list[Step]:
-    """Return a build of cheap RUNs: everything missing, everything there, the last instruction changed."""
-    first = inputs.cheap_runs("base", instructions)
-    changed = inputs.cheap_runs("base", instructions, last=" # changed")
-    title = f"{label}{instructions}"
-    return [
-        built(f"{title} miss", first, instructions - 1, goals[0], tag=f"b{instructions}"),
-        built(f"{title} hit", first, 0, goals[1], tag=f"b{instructions}"),
-        built(f"{title} last changed", changed, 1, goals[2], tag=f"b{instructions}"),
-    ]
-
-
-def _many_images(work: str) -> None:
-    """Make 1,000 images of one by copying directories: a thousand imports would take longer than all else."""
-    images = os.path.join(work, "storage", "img")
-    for number in range(999):
-        target = os.path.join(images, f"image{number:03}+1")
-        shutil.copytree(os.path.join(images, "tiny+1"), target, symlinks=True)
-
-
-def scenarios() -> list[Scenario]:
-    """Return all scenarios, in the order in which they run."""
-    hit = Goal(seconds=0.15)
-    last = Goal(ratio=0.3)
-    large = 150 * MB
-    heavy = inputs.heavy("base")
-    return [
-        Scenario(
-            "start",
-            [
-                Step("--help", ["--help"], Goal(seconds=0.1)),
-                Step("--version", ["--version"], Goal(seconds=0.1)),
-                Step("import tiny image", ["import", "../shared/tiny", "tiny:1"]),
-                Step(
-                    "list of 1,000 images",
-                    ["list"],
-                    Goal(seconds=0.1),
-                    before=_many_images,
-                    # With its cache it wants a Git worktree for each, and would only be slower.
-                    their_argv=["list", "--no-cache"],
-                ),
-            ],
-            prepare=lambda shared: inputs.tiny_image(os.path.join(shared, "tiny")),
-        ),
-        Scenario(
-            "debian",
-            [
-                Step("import Debian", ["import", "../shared/debian.tar", "base"], Goal(ratio=0.5)),
-                *cheap("Debian, ", 3, (Goal(ratio=0.5), hit, last)),
-                *cheap("Debian, ", 20, (Goal(ratio=0.2), hit, last)),
-                *cheap("Debian, ", 129, (Goal(ratio=0.16), hit, last)),
-            ],
-            debian=True,
-        ),
-        Scenario(
-            "heavy",
-            [
-                Step("import Debian again", ["import", "../shared/debian.tar", "base"], Goal(ratio=0.5)),
-                built("heavy RUN miss", heavy, 1, Goal(ratio=0.35)),
-                built("heavy RUN hit", heavy, 0, hit),
-                built("heavy RUN hit, new ENV", inputs.heavy("base", more="ENV a=b"), 1, Goal(seconds=0.1)),
-                built("heavy RUN, back without ENV", heavy, 0),
-                built("heavy RUN hit, new RUN", inputs.heavy("base", more="RUN echo > /etc/b"), 1, Goal(seconds=0.2)),
-            ],
-            debian=True,
-        ),
-        Scenario(
-            "large",
-            [
-                Step("import 50,000 files", ["import", "../shared/large.tar", "base"], Goal(ratio=0.5, peak=large)),
-                *cheap(
-                    "50,000 files, ",
-                    20,
-                    (
-                        Goal(ratio=0.11, peak=large),
-                        Goal(seconds=0.15, peak=large),
-                        Goal(ratio=0.1, peak=large),
-                    ),
-                ),
-            ],
-            prepare=lambda shared: inputs.large_image(os.path.join(shared, "large.tar")),
-        ),
-    ]
+    With `options`, ch-image takes no part in it. `leaves`: the files that the image must have at least.
+    """
+    argv = ["build", *options, "-t", tag, "-f", "Dockerfile", context]
+    files = {"Dockerfile": dockerfile, "context/nothing": ""}
+    left = None if leaves is None else (tag, leaves)
+    return Step(name, argv, goal, files, misses, ours_only=bool(options), leaves=left)
 
 
 def check_work_done(step: Step, output: str) -> str | None:
