@@ -136,8 +136,6 @@ def _details_document(details: "CacheDetails") -> dict[str, Any]:
 
 _OPERATIONS: dict[str, Operation] = {
     "dot": _dot,
-    "gc": _gc,
-    "prune": _prune,
     "check": _check,
     "repair": _repair,
     "reset": _reset,
