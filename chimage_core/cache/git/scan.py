@@ -33,6 +33,29 @@ Visit = tuple[bytes, os.stat_result, Touched]
 """A directory that was there before: its path, its status, and what was touched in it."""
 
 
+class _Nested:
+    """Contexts, each inside the one before; without the recursion that directories of any depth would need."""
+
+    def __init__(self) -> None:
+        self._contexts: list[contextlib.AbstractContextManager[None]] = []
+
+    def __enter__(self) -> "_Nested":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._contexts:
+            self.leave()
+
+    def enter(self, context: contextlib.AbstractContextManager[None]) -> None:
+        """Enter a context inside all others."""
+        context.__enter__()
+        self._contexts.append(context)
+
+    def leave(self) -> None:
+        """Leave the context that was entered last."""
+        self._contexts.pop().__exit__(None, None, None)
+
+
 class Scanner:
     """One scan. Its results are in the public fields."""
 
@@ -116,17 +139,19 @@ class Scanner:
 
     def _walk(self, path: bytes, status: os.stat_result, *, is_new: bool) -> None:
         """Compare a directory and all below it; one that `is_new` was not there at the last commit."""
-        pending = [(path, status, is_new)]
-        while pending:
-            self._cancel.check()
-            path, status, is_new = pending.pop()
-            if self._is_open(status):
-                pending += self._compare(path, status, is_new)
-                continue
-            with self._opened(self._root + path, status):
-                for child, child_status, child_is_new in self._compare(path, status, is_new):
-                    self._walk(child, child_status, is_new=child_is_new)
-            self._renew_own_numbers(path)
+        pending: list[tuple[bytes, os.stat_result | None, bool]] = [(path, status, is_new)]
+        with _Nested() as opened:
+            while pending:
+                self._cancel.check()
+                path, there, is_new = pending.pop()
+                if there is None:  # All below was compared.
+                    opened.leave()
+                    self._renew_own_numbers(path)
+                    continue
+                if not self._is_open(there):
+                    opened.enter(self._opened(self._root + path, there))
+                    pending.append((path, None, False))
+                pending += self._compare(path, there, is_new)
 
     def _compare(self, path: bytes, status: os.stat_result, is_new: bool) -> list[tuple[bytes, os.stat_result, bool]]:
         """Compare one directory with its record; return its subdirectories. This is the hot loop of a scan.
@@ -183,16 +208,18 @@ class Scanner:
 
     def _visit(self, path: bytes, status: os.stat_result, touched: Touched) -> None:
         """Compare what was touched in a directory that was there before, and below it."""
-        pending = [(path, status, touched)]
-        while pending:
-            path, status, touched = pending.pop()
-            if self._is_open(status):
-                pending += self._visit_entries(path, status, touched)
-                continue
-            with self._opened(self._root + path, status):
-                for visit in self._visit_entries(path, status, touched):
-                    self._visit(*visit)
-            self._renew_own_numbers(path)
+        pending: list[tuple[bytes, os.stat_result | None, Touched]] = [(path, status, touched)]
+        with _Nested() as opened:
+            while pending:
+                path, there, touched = pending.pop()
+                if there is None:  # All below was visited.
+                    opened.leave()
+                    self._renew_own_numbers(path)
+                    continue
+                if not self._is_open(there):
+                    opened.enter(self._opened(self._root + path, there))
+                    pending.append((path, None, {}))
+                pending += self._visit_entries(path, there, touched)
 
     def _visit_entries(self, path: bytes, status: os.stat_result, touched: Touched) -> list[Visit]:
         """Compare what was touched in one directory; return the subdirectories to be visited."""
