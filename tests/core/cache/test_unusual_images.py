@@ -12,7 +12,7 @@ from chimage_core.fs.contents import data_extents
 from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs.changes import PathsChanged
 from tests.core.cache.support import Site, commit, write_files
-from tests.support.image_trees import default_acl, describe
+from tests.support.image_trees import default_acl, describe, unlocked
 
 
 def test_a_file_system_that_cannot_tell_holes_has_none() -> None:
@@ -126,3 +126,23 @@ def test_what_is_restored_inherits_nothing_from_its_directory(site: Site) -> Non
     after = describe(place.root)
     for name in (b"shared", b"shared/file", b"shared/sub", b"shared/sub/file"):
         assert after[name] == before[name]
+
+
+def test_closed_directories_may_be_nested_deeper_than_python_recurses(site: Site) -> None:
+    """A scan opens them one inside the other, and closes each when all below it was seen."""
+    place, copy = site.place("image"), site.place("copy")
+    paths = ["/".join(["d"] * depth) for depth in range(1, 401)]
+    for path in paths:
+        os.makedirs(os.path.join(place.root, path))
+    write_files(place.root, {f"{paths[-1]}/file": "1", "d/beside": "2"})
+    for path in reversed(paths):
+        os.chmod(os.path.join(place.root, path), 0o000)
+    cache = site.cache()
+    snapshot = commit(cache, place)
+    cache.restore(snapshot, copy)
+    assert os.stat(os.path.join(place.root, "d")).st_mode & 0o777 == 0
+    with unlocked(copy.root), unlocked(place.root):
+        for root in (copy.root, place.root):
+            with open(os.path.join(root, paths[-1], "file"), encoding="ascii") as file:
+                assert file.read() == "1"
+    assert commit(site.cache(), copy, snapshot, key=b"again").token != snapshot.token
