@@ -113,13 +113,13 @@ def test_what_was_never_deleted_is_an_error_that_names_what_is_similar(chimage: 
     for name in ("debian:11", "debian:12", "alpine"):
         delete_versions(chimage, tree, 1, name)
     hints = {}
-    for name in ("debian", "debain", "zzz"):
+    for name in ("debian", "debiann", "zzz"):
         result = chimage.run("undelete", "--json", name, check=False).expect(1)
         error = result.json_lines()[-1]
         assert error["code"] == "cache.not-found"
         hints[name] = error["hint"]
     assert hints["debian"] == "did you mean: debian:11, debian:12"
-    assert "debian:1" in hints["debain"]
+    assert "debian:1" in hints["debiann"]
     assert "list --undeletable" in hints["zzz"]
 
 
