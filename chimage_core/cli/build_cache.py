@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from chimage_core.cli.session import Session, open_reading, open_working
-from chimage_core.errors import EXIT_OK
+from chimage_core.errors import EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from chimage_core.ops.build_cache import CacheDetails
@@ -19,6 +19,7 @@ Operation = Callable[[Session], bool]
 
 def build_cache(session: Session) -> int:
     """Carry out what was asked for, in this order, and print the summary."""
+    _refuse_lonely_options(session)
     wants_summary = True
     for option, operation in _OPERATIONS.items():
         if session.option(option):
@@ -26,6 +27,14 @@ def build_cache(session: Session) -> int:
     if wants_summary:
         _summary(session)
     return EXIT_OK
+
+
+def _refuse_lonely_options(session: Session) -> None:
+    """Refuse options that only say how to prune."""
+    if session.option("prune") is None:
+        for option in ("dry_run", "older_than", "keep_last", "max_size", "min_free"):
+            if session.option(option) is not None:
+                raise UsageError(f"--{option.replace('_', '-')} says how to prune, but there is no --prune")
 
 
 def _check(session: Session) -> bool:
@@ -73,6 +82,13 @@ def _dot(session: Session) -> bool:
     with open_reading(session) as workspace:
         draw(workspace, ".")
     return True
+
+
+def _prune(session: Session) -> bool:
+    from chimage_core.cli.prune import prune
+
+    prune(session)
+    return False
 
 
 def _reset(session: Session) -> bool:
@@ -136,6 +152,7 @@ def _details_document(details: "CacheDetails") -> dict[str, Any]:
 
 _OPERATIONS: dict[str, Operation] = {
     "dot": _dot,
+    "prune": _prune,
     "check": _check,
     "repair": _repair,
     "reset": _reset,

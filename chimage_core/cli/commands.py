@@ -136,7 +136,7 @@ def list_(session: Session) -> int:
             session.print(line)
     else:
         for image in images:
-            session.print(render.image_line(image))
+            session.print(render.listed_line(image))
     return EXIT_OK
 
 
@@ -311,6 +311,8 @@ def _print_details(session: Session, reference: "Reference", image: "ListedImage
     if image:
         rows.insert(2, ("in build cache:", "yes" if image.state else "no"))
         rows.append(("architecture:", image.architecture or "unknown"))
+        if not image.is_unpacked:
+            rows.append(("unpacked:", "no, until a build or undelete needs it"))
     for label, value in rows:
         session.print(f"{label:<20} {printable(value)}")
     return EXIT_OK

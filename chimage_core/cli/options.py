@@ -139,6 +139,31 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _age(text: str) -> float:
+    """Read `7d` as seconds."""
+    number, unit = text[:-1], text[-1:]
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+    if unit not in seconds or not _is_decimal(number):
+        raise argparse.ArgumentTypeError(f"expected a number with s, m, h, d or w, such as 7d, not {text!r}")
+    return float(number) * seconds[unit]
+
+
+def _bytes(text: str) -> int:
+    """Read `20G`, `1.5T`, `300MiB` as bytes, in binary units."""
+    number = text.upper().removesuffix("IB").removesuffix("B")
+    power = " KMGTP".find(number[-1:])
+    number = number[:-1] if power > 0 else number
+    if not _is_decimal(number):
+        raise argparse.ArgumentTypeError(f"expected a size, such as 500M or 20G, not {text!r}")
+    return int(float(number) * 1024 ** max(power, 0))
+
+
+def _is_decimal(text: str) -> bool:
+    """Return whether this is `3` or `3.5`, and not one of the many other things that `float` takes."""
+    whole, _, fraction = text.partition(".")
+    return whole.isascii() and fraction.isascii() and whole.isdecimal() and (fraction or "0").isdecimal()
+
+
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 31):
         raise argparse.ArgumentTypeError(f"expected a number, 1 or more, not {text!r}")
@@ -180,6 +205,36 @@ def _cache_options(cache: argparse.ArgumentParser) -> None:
         "--dot",
         action="store_true",
         help="draw the build cache: ./build-cache.dot and, by Graphviz, ./build-cache.pdf",
+    )
+    cache.add_argument(
+        "--prune",
+        metavar="KIND,...",
+        nargs="?",
+        const="default",
+        help="free disk space, by taking away: states (of the build cache, that no image needs), large (files that no "
+        "state needs), packs (nothing; they are compressed again), downloads, uploads, unpacked (directories of images "
+        "that are in the build cache; undelete, or a build, unpacks them again), deleted (images that could be "
+        "undeleted), images; default: all but the last two, which do not come back",
+    )
+    cache.add_argument("-n", "--dry-run", action="store_true", help="with --prune: only tell what would go")
+    cache.add_argument(
+        "--older-than", metavar="AGE", type=_age, help="with --prune: only what was not used for AGE (30m, 12h, 7d, 2w)"
+    )
+    cache.add_argument(
+        "--keep-last",
+        metavar="N",
+        type=_positive,
+        help="with --prune: of each KIND, keep the N things used last (a state with those it was made from; of deleted "
+        "images, N versions of each name)",
+    )
+    cache.add_argument(
+        "--max-size",
+        metavar="SIZE",
+        type=_bytes,
+        help="with --prune: only until the storage directory takes SIZE (500M, 20G), cheapest to lose first",
+    )
+    cache.add_argument(
+        "--min-free", metavar="SIZE", type=_bytes, help="with --prune: only until SIZE of the file system are free"
     )
     cache.add_argument("--reset", action="store_true", help="clear the build cache")
     cache.add_argument("--tree", action="store_true", help="print the build cache as a tree")

@@ -18,9 +18,14 @@ def image_line(image: "ListedImage | UndeletableImage") -> str:
     return f"{image.reference} ({printable(image.architecture or 'unknown')})"
 
 
+def listed_line(image: "ListedImage") -> str:
+    """Return the same, and whether the image is there only in the build cache."""
+    return image_line(image) + ("" if image.is_unpacked else ", not unpacked")
+
+
 def long_image_lines(images: "Sequence[ListedImage]") -> Iterator[str]:
     """Yield name, architecture and time of the last change (local time), in columns."""
-    names = [image_line(image) for image in images]
+    names = [listed_line(image) for image in images]
     width = max(map(len, names), default=0)
     for name, image in zip(names, images, strict=True):
         yield f"{name:<{width}} | {_local_time(image.modified_ns)}"

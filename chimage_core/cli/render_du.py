@@ -1,6 +1,6 @@
 """`build-cache --du` as text and as JSON."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chimage_core.text import printable, size
@@ -60,13 +60,10 @@ def du_document(use: "StorageUse") -> dict[str, Any]:
     }
 
 
-def columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield rows of equal length as lines: the first column to the left, the others to the right."""
+def columns(rows: Iterable[Sequence[str]], *, left: Container[int] = (0,)) -> Iterator[str]:
+    """Yield rows of equal length as lines; the columns of these numbers are flush left, the others right."""
     table = list(rows)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
-        first, *others = (
-            f"{cell:>{width}}" if number else f"{cell:<{width}}"
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield "  ".join([first, *others]).rstrip()
+        cells = enumerate(zip(row, widths, strict=True))
+        yield "  ".join(f"{cell:{'<' if number in left else '>'}{width}}" for number, (cell, width) in cells).rstrip()

@@ -80,6 +80,12 @@ def on_disk(status: os.stat_result) -> int:
     return status.st_blocks * _BLOCK
 
 
+def blocks(size: int, directory: str) -> int:
+    """Return the bytes that a file of this size would take on the file system of a directory. Raises OSError."""
+    unit = os.statvfs(directory).f_frsize
+    return -(-size // unit) * unit
+
+
 def free_space(path: str) -> int:
     """Return the bytes that we may still write to the file system that `path` is on, or would be. Raises FileError."""
     with file_errors("look at file system", path):
@@ -87,6 +93,14 @@ def free_space(path: str) -> int:
             path = os.path.dirname(path)
         status = os.statvfs(path)
     return status.f_bavail * status.f_frsize
+
+
+def is_open(path: str, cancel: CancelToken) -> bool:
+    """Return whether everything below a directory can be seen: we may read all directories. Raises FileError."""
+    if os.geteuid() == 0:
+        return True
+    found = (status.st_mode for status in statuses(path, cancel))
+    return all(mode & 0o500 == 0o500 for mode in found if stat.S_ISDIR(mode))
 
 
 def statuses(path: str, cancel: CancelToken, apart: Container[str] = ()) -> Iterator[os.stat_result]:
@@ -106,9 +120,11 @@ def statuses(path: str, cancel: CancelToken, apart: Container[str] = ()) -> Iter
         while pending:
             cancel.check()
             for entry, status in _listed(pending.pop()):
+                if entry.path in apart:
+                    continue
                 if not stat.S_ISDIR(status.st_mode):
                     yield status
-                elif status.st_dev == top.st_dev and entry.path not in apart:
+                elif status.st_dev == top.st_dev:
                     yield status
                     pending.append(entry.path)
 

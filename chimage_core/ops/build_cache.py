@@ -52,6 +52,18 @@ def graph(workspace: Workspace) -> CacheGraph:
 
 
 def reset_cache(workspace: Workspace) -> None:
-    """Clear the cache; images stay. The workspace was opened exclusively."""
+    """Clear the cache; images stay, hence those that are only in the cache are unpacked before.
+
+    The workspace was opened exclusively. Raises FileError, Cancelled; nothing is cleared then.
+    """
+    from chimage_core.ops.heads import unpack_packed_away
+
     workspace.require_cache()
+    for name in workspace.images.packed_away():
+        workspace.cancel.check()
+        try:
+            unpack_packed_away(workspace, name)
+        except CacheError as error:  # A damaged cache must not keep itself from being cleared.
+            workspace.emit(Warned(text=f"image is lost, it was only in the build cache: {name}: {error}"))
     workspace.cache.reset()
+    workspace.inputs.remove()

@@ -1,9 +1,11 @@
 """`list`: which images are in the storage directory. Takes no lock and tolerates changes while it looks."""
 
+import contextlib
 import json
 import os
 from typing import NamedTuple
 
+from chimage_core.errors import CacheError
 from chimage_core.image.reference import Reference
 from chimage_core.workspace import Workspace
 
@@ -20,9 +22,11 @@ class ListedImage(NamedTuple):
     modified_ns: int
     """Last change, ns since the epoch."""
     path: str
-    """The unpacked image."""
+    """The unpacked image, or where it would be."""
     state: str | None
     """State ID (hexadecimal) of the snapshot that the image is at; None: it is not in the build cache, or not asked."""
+    is_unpacked: bool = True
+    """It has a directory. Else it is in the build cache only, until it is needed."""
 
 
 def list_images(workspace: Workspace, *, with_states: bool) -> tuple[ListedImage, ...]:
@@ -37,10 +41,13 @@ def find_image(workspace: Workspace, reference: Reference) -> ListedImage | None
 
 
 def _references(workspace: Workspace) -> list[Reference]:
-    """Return all images: those in place, and those whose directory a build has at work just now."""
-    interrupted, references = workspace.images.interrupted(), workspace.images.references()
-    at_work = {Reference.from_file_name(name) for name in interrupted if workspace.cache.head(name) is not None}
-    return sorted({*references, *at_work}, key=lambda each: each.file_name) if at_work else list(references)
+    """Return all images: those in place, and those in the build cache whose directory was packed away, or is at work
+    in a build just now."""
+    images = workspace.images
+    elsewhere = {*images.interrupted(), *images.packed_away()}
+    known = {Reference.from_file_name(name) for name in elsewhere if workspace.lasting_cache.head(name) is not None}
+    found = images.references()
+    return sorted({*found, *known}, key=lambda each: each.file_name) if known else list(found)
 
 
 def _listed(workspace: Workspace, reference: Reference, with_state: bool) -> ListedImage | None:
@@ -60,7 +67,30 @@ def _listed(workspace: Workspace, reference: Reference, with_state: bool) -> Lis
             path=place.root,
             state=held.state.hex if held else None,
         )
-    return None
+    return _packed_away(workspace, reference)
+
+
+def _packed_away(workspace: Workspace, reference: Reference) -> ListedImage | None:
+    """Return an image that has no directory: what is to be known of it is in the build cache."""
+    cache, place = workspace.lasting_cache, workspace.images.published(reference.file_name)
+    try:
+        modified = os.lstat(place.side).st_mtime_ns
+    except OSError:
+        return None
+    head = cache.head(reference.file_name)
+    if head is None:
+        return None
+    architecture = None
+    with contextlib.suppress(CacheError):  # A damaged image must not hide the others.
+        architecture = cache.config(head).architecture
+    return ListedImage(
+        reference=reference,
+        architecture=architecture,
+        modified_ns=modified,
+        path=place.root,
+        state=head.state.hex,
+        is_unpacked=False,
+    )
 
 
 def _architecture(root: str) -> str | None:

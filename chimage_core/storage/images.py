@@ -126,6 +126,34 @@ class Images:
         remove_aside(place.root, self._layout.trash)
         remove_aside(work.root, self._layout.trash)
 
+    def pack_away(self, name: str) -> None:
+        """Remove the directory of a finished image, which can be made again; what remains is the note that it was here.
+
+        Raises ImageNotFound, FileError.
+        """
+        place, alias = self._layout.published(name), self._alias_path(name)
+        modified = self.modified(name)
+        with file_errors("remove image directory", place.root):
+            os.makedirs(place.side, exist_ok=True)
+            self._unlink_alias(alias, name)
+        remove_aside(place.root, self._layout.trash)
+        for path in _entries(place.side):
+            remove_aside(path, self._layout.trash)
+        with file_errors("write note about image", place.side):
+            os.utime(place.side, ns=(modified, modified))
+
+    def packed_away(self) -> tuple[str, ...]:
+        """Return the names of images without a directory that once had one, sorted: those that still have a head in the
+        build cache can be unpacked again. Needs no lock."""
+        names = _directories(self._layout.sides) - _directories(self._layout.images) - _directories(self._layout.works)
+        return tuple(reference.file_name for reference in references(sorted(names)))
+
+    def belongings(self, name: str) -> tuple[str, ...]:
+        """Return all paths of a finished image that `pack_away` removes. They need not exist."""
+        place, alias = self._layout.published(name), self._alias_path(name)
+        aliases = (alias,) if alias is not None and _link_target(alias) == name else ()
+        return (place.root, *_entries(place.side), *aliases)
+
     def sweep_trash(self) -> None:
         """Delete what killed processes left behind. The caller holds the storage lock exclusively. Raises FileError."""
         for path in _entries(self._layout.trash):
@@ -156,11 +184,16 @@ class Images:
 
 def _references(directory: str) -> tuple[Reference, ...]:
     """Return the references that directories in `directory` are called after, sorted; ignore everything else."""
+    return references(sorted(_directories(directory)))
+
+
+def _directories(directory: str) -> set[str]:
+    """Return the names of the directories in a directory."""
     try:
         with os.scandir(directory) as entries:
-            return references(sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False)))
+            return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
     except FileNotFoundError:
-        return ()
+        return set()
 
 
 def _entries(directory: str) -> list[str]:

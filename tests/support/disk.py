@@ -15,9 +15,10 @@ def du(path: str | os.PathLike[str]) -> int:
 
 
 def room(storage: str | os.PathLike[str]) -> int:
-    """Return the room that a storage directory takes, without its own directories and those of the build cache."""
+    """Return the room that a storage directory takes, without locks and the directories that are always there."""
     top = Path(storage)
     kept = [top / name for name in OURS if (top / name).is_dir()]
     kept += [path for path in (top / "cache").rglob("*") if path.is_dir()]
     kept += [path for path in (top / "blobs").rglob("*") if path.is_dir()]
+    kept += [path for path in (top / "lock", *top.glob("locks/*"), *top.glob("sessions/*")) if path.exists()]
     return du(top) - sum(os.lstat(path).st_blocks * 512 for path in kept)

@@ -67,7 +67,7 @@ def plan_drop_objects(engine: Engine, live: set[bytes]) -> DropPlan:
         elsewhere.update(entry.name for entry in kept)
         if len(kept) < pack.count:  # Else all that is dead are bases of what is not.
             packs.append(PackDrop(pack, kept))
-            size += _file_sizes(_files(pack)) - pack_bytes(kept)
+            size += _file_sizes(pack_files(pack)) - pack_bytes(kept)
     loose = {path: name for path, name in loose_objects(engine.repository.objects) if name not in live}
     gone = dead.union(loose.values()) - elsewhere
     return DropPlan(len(gone), size + _file_sizes(loose), packs, list(loose))
@@ -108,7 +108,7 @@ def remove_pack(pack: Pack, *, keep: str | None) -> None:
     """Remove a pack with all that Git may have put beside it; not if its index is `keep`. Raises FileError."""
     if pack.index_path != keep:
         with file_errors("write build cache", pack.path):
-            for path in _files(pack):
+            for path in pack_files(pack):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
 
@@ -130,7 +130,7 @@ def _kept(pack: Pack, names: set[bytes]) -> list[Entry]:
     return bases_first({name: entry for name, entry in entries.items() if name in needed})
 
 
-def _files(pack: Pack) -> list[str]:
+def pack_files(pack: Pack) -> list[str]:
     """Return the files of a pack, the index first: without it, nobody takes the rest for a pack."""
     stem = glob.escape(pack.path.removesuffix(".pack"))
     return [pack.index_path, *sorted(set(glob.glob(f"{stem}.*")) - {pack.index_path})]

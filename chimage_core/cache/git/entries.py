@@ -77,10 +77,15 @@ def bases_first(entries: Mapping[bytes, Entry]) -> list[Entry]:
 
 
 def pack_bytes(entries: Iterable[Entry]) -> int:
-    """Return what a pack of these entries takes on the disk, with its index, to the byte; 0 without entries.
+    """Return the size of a pack of these entries, with its index, to the byte; 0 without entries.
 
     They are in the order in which they will stand there.
     """
+    return sum(file_sizes(entries))
+
+
+def file_sizes(entries: Iterable[Entry]) -> tuple[int, int]:
+    """Return the sizes of a pack of these entries and of its index, to the byte; 0 without entries."""
     end, total, long_offsets = PACK_HEAD, 0, 0
     places: dict[bytes, int] = {}
     for entry in entries:
@@ -92,7 +97,7 @@ def pack_bytes(entries: Iterable[Entry]) -> int:
         else:
             head, stream = _delta_head(entry, end - places[entry.base])
             end += len(head) + entry.end - stream
-    return end + _TRAILER + _INDEX + _INDEX_ENTRY * total + 8 * long_offsets if total else 0
+    return (end + _TRAILER, _INDEX + _INDEX_ENTRY * total + 8 * long_offsets) if total else (0, 0)
 
 
 def copy_entry(writer: PackWriter, entry: Entry) -> None:

@@ -22,7 +22,7 @@ def read_graph(store: ObjectStore, references: References) -> CacheGraph:
             images.setdefault(commit, []).append(unescape(reference.removeprefix(IMAGES)))
     for image, _, commit in deletions(heads):
         deleted.setdefault(commit, set()).add(image)
-    commits = _read_commits(store, set(heads.values()))
+    commits = read_commits(store, set(heads.values()))
     order = _ordered(commits)
     named, recoverable = _with_ancestors(order, commits, images), _with_ancestors(order, commits, deleted)
     return CacheGraph(
@@ -76,7 +76,8 @@ def _with_ancestors(order: list[bytes], commits: dict[bytes, Commit], heads: Ite
     return kept
 
 
-def _read_commits(store: ObjectStore, heads: set[bytes]) -> dict[bytes, Commit]:
+def read_commits(store: ObjectStore, heads: Iterable[bytes]) -> dict[bytes, Commit]:
+    """Return these commits and their ancestors, by name, as far as they are there. Raises CacheBroken."""
     commits: dict[bytes, Commit] = {}
     pending = list(heads)
     while pending:

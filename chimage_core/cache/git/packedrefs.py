@@ -7,7 +7,7 @@ Source: git-pack-refs(1), gitrepository-layout(5).
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 from chimage_core.cache.git.refs import DELETED, References
@@ -15,6 +15,8 @@ from chimage_core.errors import CacheError, file_errors
 from chimage_core.fs.atomic import sync_directory
 
 _HEADER = b"# pack-refs with: peeled fully-peeled sorted \n"
+_VALUE = 41
+"""Bytes in front of each name."""
 _LOCK_SECONDS = 10
 
 
@@ -35,6 +37,11 @@ def pack_references(repository: str, dropped: Mapping[str, bytes], *, sync: bool
         if sync:
             sync_directory(repository)
         _remove_loose(repository, values)
+
+
+def packed_size(names: Iterable[str]) -> int:
+    """Return the size of the file when it holds these references and no others."""
+    return len(_HEADER) + sum(_VALUE + len(name) + 1 for name in names)
 
 
 @contextlib.contextmanager
