@@ -129,8 +129,9 @@ def _scan_and_read(
 ) -> Scanner:
     """Find what changed, and store the contents."""
     scanner = scan(engine, place, touched, base, pack)
-    # Who writes through one name of a file changes it under its other names, too.
-    if isinstance(step.changes, PathsChanged) and touched is not None and scanner.unseen_links():
+    # Who writes through one name of a file changes it under its other names, too. And if the stat cache was lost, only
+    # all its names together tell that they are one file.
+    if touched is not None and scanner.unseen_links():
         scanner = scan(engine, place, None, base, pack)
     _report(scanner, engine.options.emit)
     files = pending_files(scanner)
