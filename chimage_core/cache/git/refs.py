@@ -16,10 +16,11 @@ from chimage_core.errors import CacheBroken, file_errors
 
 STATES, IMAGES, DELETED = "refs/states/", "refs/images/", "refs/deleted/"
 
-_OBJECT = re.compile(rb"[0-9a-f]{40}")
-_PACKED_LINE = re.compile(rb"([0-9a-f]{40}) (refs/[^\0-\x20\x7f]+)")
+_OBJECT = re.compile(rb"[0-9a-f]{40}(?:\s|\Z)")
+_PACKED_LINE = re.compile(rb"([0-9a-f]{40}) (refs(?:/(?!\.)[^\0-\x20\x7f/]+)+)")
 _PEELED_LINE = re.compile(rb"\^[0-9a-f]{40}")
-_PACKED_HEAD = b"# pack-refs with: peeled fully-peeled sorted \n"
+_PACKED_MARK = b"# pack-refs with:"
+_PACKED_HEAD = _PACKED_MARK + b" peeled fully-peeled sorted \n"
 PACKED = "packed-refs"
 """File of all references that have none of their own."""
 # Letters, digits and some more are always fine; a dot is, unless it is the first, the last, after another, or begins
@@ -109,7 +110,7 @@ class References:
         with file_errors("write build cache", path):
             if self._is_packed(name):
                 self._delete_packed(name)
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 os.unlink(path)
             if name.startswith(DELETED):
                 with contextlib.suppress(OSError):
@@ -154,14 +155,15 @@ class References:
 
     def packed_problem(self) -> str | None:
         """Return what is wrong with the file of packed references, None if nothing is."""
-        lines = self._read_packed().split(b"\n")
-        for line in lines:
-            if not (_PACKED_LINE.fullmatch(line) or _PEELED_LINE.fullmatch(line) or line[:1] in (b"", b"#")):
+        content = self._read_packed()
+        first, *lines = content.split(b"\n")
+        for line in lines if first.startswith(_PACKED_MARK) else [first, *lines]:
+            if line and not _PACKED_LINE.fullmatch(line) and not _PEELED_LINE.fullmatch(line):
                 return f"malformed line: {os.fsdecode(line[:100])}"
-        if lines[-1]:
+        if content[-1:] not in (b"", b"\n"):
             return "its end is missing"
         names = [name for _, name in self._packed_lines()]
-        if b" sorted" in lines[0] and names != sorted(set(names), key=os.fsencode):
+        if b" sorted" in first and names != sorted(set(names), key=os.fsencode):
             return "references are not sorted, so that some are not found"
         return None
 
