@@ -27,6 +27,22 @@ GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 
 
+NONSENSE = "report"
+"""The kind of error that a process 1 makes which is not itself any more."""
+_MOST_MESSAGES = 64
+"""We send at most three."""
+_LONGEST_MESSAGE = 1 << 16
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "ready": bool,
+    "status": int,
+    "problem": (str, type(None)),
+    "error": str,
+    "kind": str,
+    "pid_namespace": bool,
+}
+"""What messages may say."""
+
+
 def keep(job: Job, control: socket.socket, files: Sequence[int], filter_program: bytes) -> dict[str, object]:
     """Do a job to its end and return the answer.
 
@@ -49,6 +65,50 @@ def keep(job: Job, control: socket.socket, files: Sequence[int], filter_program:
         made.remove()
 
 
+class Reports:
+    """What the processes inside say.
+
+    A command may trace process 1 of its container, and say anything in its name. So nothing is believed but what makes
+    sense, and only so much is listened to.
+    """
+
+    def __init__(self) -> None:
+        self.answer: dict[str, object] = {}
+        self.is_ready = False
+        """The command is about to be executed."""
+        self._messages = 0
+
+    def hear(self, report: socket.socket) -> bool:
+        """Take in what there is; return whether more may come."""
+        while True:
+            try:
+                message = report.recv(_LONGEST_MESSAGE)
+            except BlockingIOError:
+                return True
+            except ConnectionResetError:
+                return False
+            if not message:
+                return False
+            self._messages += 1
+            said = _understood(message)
+            if said is None or self._messages > _MOST_MESSAGES:
+                self.answer = {"error": "process 1 of the container says what makes no sense", "kind": NONSENSE}
+                return False
+            self.is_ready = self.is_ready or said.pop("ready", False) is True
+            self.answer.update(said)
+
+
+def _understood(message: bytes) -> dict[str, object] | None:
+    """Return what a message says, None if it is none of ours."""
+    try:
+        said = json.loads(message)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict) or any(not isinstance(value, _TYPES.get(key, ())) for key, value in said.items()):
+        return None
+    return said
+
+
 class _Keeper:
     """State of the waiting."""
 
@@ -58,9 +118,8 @@ class _Keeper:
         self._is_killed_with_main = job.is_container and job.pid_namespace
         self._main = 0
         self._status: int | None = None
-        self._is_ready = False
         self._deadline: float | None = None
-        self._answer: dict[str, object] = {}
+        self._reports = Reports()
 
     def run(self, files: Sequence[int], filter_program: bytes) -> dict[str, object]:
         report, inner_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -79,8 +138,9 @@ class _Keeper:
         report.setblocking(False)
         self._wait(report, woken)
         self._kill_leftovers()
-        self._hear(report)
-        return self._answer if "error" in self._answer else {"status": self._status, **self._answer}
+        self._reports.hear(report)
+        answer = self._reports.answer
+        return answer if "error" in answer else {"status": self._status, **answer}
 
     def _wait(self, report: socket.socket, woken: int) -> None:
         poller = select.poll()
@@ -89,9 +149,11 @@ class _Keeper:
         while self._status is None:
             ready = [descriptor for descriptor, _ in poller.poll(self._milliseconds_left())]
             # First, and in any case, what the inside said: how an order to stop is obeyed depends on it.
-            is_open = self._hear(report)
+            is_open = self._reports.hear(report)
             if report.fileno() in ready and not is_open:
                 poller.unregister(report)
+                if self._reports.answer.get("kind") == NONSENSE:
+                    self._kill()
             if self._control.fileno() in ready and not self._obey():
                 poller.unregister(self._control)
             if woken in ready:
@@ -109,28 +171,13 @@ class _Keeper:
             order = self._control.recv(1)
         except ConnectionResetError:
             order = b""
-        if order == b"T" and self._is_ready:
+        if order == b"T" and self._reports.is_ready:
             if self._deadline is None:
                 self._deadline = time.monotonic() + GRACE
                 self._terminate()
         else:
             self._deadline = time.monotonic()
         return bool(order)
-
-    def _hear(self, report: socket.socket) -> bool:
-        """Take in what the processes inside said; return whether more may come."""
-        while True:
-            try:
-                message = report.recv(1 << 16)
-            except BlockingIOError:
-                return True
-            except ConnectionResetError:
-                return False
-            if not message:
-                return False
-            said: dict[str, object] = json.loads(message)
-            self._is_ready = self._is_ready or said.pop("ready", False) is True
-            self._answer.update(said)
 
     def _reap(self) -> None:
         while True:
