@@ -68,7 +68,8 @@ def remember_best(directory: str) -> None:
         return
     copy = os.path.join(directory, "best.git")
     shutil.copytree(repository, copy)
-    subprocess.run(["git", "-C", copy, "-c", "pack.compression=-1", *GIT_BEST], check=True)
+    environment = {"PATH": os.defpath, "HOME": directory, "GIT_CONFIG_NOSYSTEM": "1"}
+    subprocess.run(["git", "-C", copy, "-c", "pack.compression=-1", *GIT_BEST], check=True, env=environment)
     with open(os.path.join(directory, "best.json"), "w", encoding="ascii") as file:
         json.dump(_objects(copy), file)
     shutil.rmtree(copy)

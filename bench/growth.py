@@ -55,8 +55,10 @@ class Image:
         """Return the median cost."""
         commands = [self.build(1, options) for _ in range(repeats)]
         one = statistics.median(commands)
-        each = [(self.build(runs + 1, options) - one) / runs for _ in range(repeats)]
-        return Cost(statistics.median(each), one)
+        each = statistics.median((self.build(runs + 1, options) - one) / runs for _ in range(repeats))
+        if each <= 0:
+            raise MeasuringError("the machine is too busy: many RUNs seem to cost less than one")
+        return Cost(each, one)
 
     def remove(self) -> None:
         """Remove everything."""
@@ -124,6 +126,7 @@ def _with_states(peer: Peer, work: str, numbers: Sequence[int], repeats: int) ->
                 print(f"{number:,} states, {form(is_packed)}", file=sys.stderr)
                 if is_packed:
                     states.pack_references()
+                image.build(1)  # Pays for merging the packs that so many new states came in, once.
                 found, missed = seconds_to_find(repository, states.known)
                 cost = image.cost(repeats, RUNS)
                 hit = statistics.median(image.build(0) for _ in range(repeats))
