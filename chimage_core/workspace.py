@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import ChimageError, FileError, UsageError
-from chimage_core.events import Sink, Warned
+from chimage_core.events import Sink, Warned, without_repetition
 from chimage_core.runner.supply import RunnerSupply
 from chimage_core.settings import Settings
 from chimage_core.storage import store
@@ -114,6 +114,7 @@ def open_workspace(
     """
     from chimage_core.build.recovery import recover_interrupted, sweep
 
+    emit = without_repetition(emit)
     layout = Layout(settings.storage)
     locks = Locks(layout, argv, emit=emit, cancel=cancel, timeout=settings.lock_timeout, enabled=settings.lock)
     store.prepare(layout, locks, emit=emit, old=Layout(settings.old_storage) if settings.old_storage else None)
@@ -149,7 +150,7 @@ def _assembled(
     def open_no_cache(images: Images) -> "Cache":
         from chimage_core.cache.nocache import NoCache
 
-        return NoCache(images.published, images.names, cancel=cancel, xattrs=settings.xattrs)
+        return NoCache(images.published, images.names, emit=emit, cancel=cancel, xattrs=settings.xattrs)
 
     return Workspace(
         layout,

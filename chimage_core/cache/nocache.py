@@ -12,8 +12,10 @@ from chimage_core.cache.protocol import CacheGraph, CacheSummary, Deletion, Snap
 from chimage_core.cache.state import StateID
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import NotInCache, file_errors
+from chimage_core.events import Sink
 from chimage_core.fs.atomic import exchange, temporary_directory
 from chimage_core.fs.copy import copy_tree
+from chimage_core.fs.xattr import warn_left_out
 from chimage_core.image.config import ImageConfig
 from chimage_core.rootfs import metadata, overlay
 from chimage_core.rootfs.changes import UpperChanged
@@ -30,12 +32,14 @@ class NoCache:
         published: Callable[[str], ImagePlace],
         names: Callable[[], tuple[str, ...]],
         *,
+        emit: Sink,
         cancel: CancelToken,
         xattrs: bool = True,
     ) -> None:
         """`published` tells where the finished image of a name is, if there is one; `names` lists them."""
         self._published = published
         self._names = names
+        self._emit = emit
         self._cancel = cancel
         self._xattrs = xattrs
         self._held: dict[str, Snapshot] = {}
@@ -76,7 +80,8 @@ class NoCache:
             os.makedirs(place.side, exist_ok=True)
         with temporary_directory(place.side, "tree-") as temporary:
             new = os.path.join(temporary, "root")
-            copy_tree(source, new, xattrs=self._xattrs, cancel=self._cancel)
+            report = copy_tree(source, new, xattrs=self._xattrs, cancel=self._cancel)
+            warn_left_out(report.refused_xattrs, self._emit)
             with file_errors("replace image directory", place.root):
                 if os.path.lexists(place.root):
                     exchange(new, place.root)

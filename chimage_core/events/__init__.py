@@ -35,6 +35,20 @@ Sink = Callable[[Event], None]
 """Receives events, in order. It neither blocks for long nor raises."""
 
 
+def without_repetition(emit: Sink) -> Sink:
+    """Return a sink that passes the same warning on only once: what a disk lacks, it lacks for every image."""
+    said: set[str] = set()
+
+    def sink(event: Event) -> None:
+        if isinstance(event, Warned):
+            if event.text in said:
+                return
+            said.add(event.text)
+        emit(event)
+
+    return sink
+
+
 def plain(value: Any) -> Any:
     """Return a value of an event as JSON has it: named tuples as mappings."""
     if isinstance(value, tuple):

@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import FileError, file_errors
@@ -40,23 +40,25 @@ class CopyReport:
     """Skipped."""
     skipped: tuple[str, ...] = ()
     """The first few paths of skipped sockets and devices, relative to the tree."""
-    refused_xattrs: int = 0
-    """Attributes that the target's file system does not take."""
+    refused_xattrs: set[str] = field(default_factory=set)
+    """Names of attributes that the target's file system does not take."""
 
 
-def copy_file(source: str, target: str, *, xattrs: bool = True, cancel: CancelToken) -> None:
+def copy_file(source: str, target: str, *, xattrs: bool = True, cancel: CancelToken) -> CopyReport:
     """Copy a regular file to a new name: content, mode, times, attributes. Neither name may be a symbolic link.
 
     Raises FileError (also if `target` exists), Cancelled; `target` is then not there.
     """
+    copy = _TreeCopy(xattrs=xattrs, cancel=cancel)
     with file_errors("copy file", source):
         try:
-            _TreeCopy(xattrs=xattrs, cancel=cancel).copy_file(source, None, target, None)
+            copy.copy_file(source, None, target, None)
         except FileExistsError:  # Not ours to remove.
             raise
         except BaseException:
             remove_tree(target)
             raise
+    return copy.report
 
 
 def copy_tree(
@@ -224,7 +226,7 @@ class _TreeCopy:
         if self._xattrs:
             attributes = xattr.read(source)
             if attributes:
-                self.report.refused_xattrs += len(xattr.write(target, attributes))
+                self.report.refused_xattrs.update(xattr.write(target, attributes))
         os.fchmod(target, stat.S_IMODE(status.st_mode))
         os.utime(target, ns=_times(status))
 

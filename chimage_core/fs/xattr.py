@@ -14,7 +14,9 @@ so writing returns the names that could not be kept. Source: xattr(7).
 import contextlib
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+
+from chimage_core.events import Notice, Sink, Warned
 
 Target = int | str | bytes
 """An open descriptor, or a path whose last component is not followed."""
@@ -90,6 +92,22 @@ def write(target: Target, attributes: Mapping[str, bytes], *, exact: bool = Fals
                 raise
             refused.append(name)
     return tuple(refused)
+
+
+def warn_left_out(names: Set[str], emit: Sink) -> None:
+    """Say that attributes with these names were refused somewhere. The text is always the same, to be said once.
+
+    Capabilities do not count: without privilege they have no meaning, and can nowhere be set.
+    """
+    lost = sorted(names - {CAPABILITY})
+    if lost:
+        emit(
+            Warned(
+                text="extended attributes or ACLs that the storage directory’s file system does not keep are left out; "
+                "with --no-xattrs nobody asks for them"
+            )
+        )
+        emit(Notice(level="verbose", text=f"left out: {', '.join(lost)}"))
 
 
 def remove_default_acl(directory: str | bytes) -> None:

@@ -144,7 +144,7 @@ class Disk:
         if self._xattrs:
             # Of what we keep elsewhere, ACLs name users of another machine.
             kept = {name: value for name, value in attributes.items() if name[:5] == "user." and xattr.is_kept(name)}
-            self._report.refused_xattrs += len(xattr.write(fd, kept))
+            self._report.refused_xattrs.update(xattr.write(fd, kept))
 
 
 def _close(directory: Directory) -> None:

@@ -23,8 +23,8 @@ class UnpackReport:
     """Files and directories that lost setuid or setgid bits."""
     capabilities: int = 0
     """Files whose capabilities (`security.capability`) were dropped."""
-    refused_xattrs: int = 0
-    """Attributes that the file system does not take."""
+    refused_xattrs: set[str] = field(default_factory=set)
+    """Names of attributes that the file system does not take."""
     absolute: int = 0
     """Members with absolute names, which were taken as relative to the image."""
     warnings: list[str] = field(default_factory=list)

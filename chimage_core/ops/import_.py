@@ -8,6 +8,7 @@ from chimage_core.errors import LayerError, UsageError
 from chimage_core.events import Notice, Warned
 from chimage_core.events.images import ImageReady
 from chimage_core.fs.copy import copy_tree
+from chimage_core.fs.xattr import warn_left_out
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.reference import Reference
 from chimage_core.layer.archive import unpack_tarball
@@ -89,6 +90,7 @@ def _copy(workspace: Workspace, request: ImportRequest, root: str) -> None:
         raise UsageError(f"import: the storage directory is inside the image directory: {request.path}")
     report = copy_tree(source, root, xattrs=request.with_xattrs, cancel=workspace.cancel)
     permissions.ensure_minimum(root, cancel=workspace.cancel)
+    warn_left_out(report.refused_xattrs, workspace.emit)
     if report.sockets or report.devices:
         names = ", ".join(report.skipped)
         workspace.emit(Warned(text=f"sockets and devices left out: {report.sockets + report.devices} ({names})"))
@@ -103,6 +105,7 @@ def _unpack(workspace: Workspace, request: ImportRequest, root: str) -> None:
         if request.path not in error.message:  # Most come from where only a stream is known.
             error.message += f"\n  {request.path}"
         raise
+    warn_left_out(report.refused_xattrs, workspace.emit)
     for text in report.warnings:
         workspace.emit(Warned(text=text))
     for count, what in (

@@ -50,7 +50,7 @@ def _git(mode: CacheMode) -> Callable[[Kit], Cache]:
 
 
 def _none(kit: Kit) -> Cache:
-    return NoCache(kit.place, kit.names, cancel=CancelToken())
+    return NoCache(kit.place, kit.names, emit=Recorder(), cancel=CancelToken())
 
 
 GIT = [pytest.param(_git(CacheMode.ENABLED), id="git"), pytest.param(_git(CacheMode.REBUILD), id="rebuild")]

@@ -20,6 +20,7 @@ from chimage_core.errors import ContextError, StageError
 from chimage_core.events import Warned
 from chimage_core.fs.paths import resolve_in_root
 from chimage_core.fs.remove import remove_tree
+from chimage_core.fs.xattr import warn_left_out
 from chimage_core.rootfs.changes import Changes, PathsChanged
 from chimage_core.rootfs.directories import accessible, make_directories
 from chimage_core.rootfs.place import ImagePlace
@@ -141,6 +142,7 @@ def _copy_into(source: Source, directory: str, root: str, tools: Tools) -> list[
     report = copy_tree(
         source.path, directory, xattrs=tools.with_xattrs, cancel=tools.cancel, merge=True, skip_devices=False
     )
+    warn_left_out(report.refused_xattrs, tools.emit)
     if report.sockets:
         tools.emit(Warned(text=f"COPY: sockets left out of {source.name}: {', '.join(report.skipped)}"))
     return [os.path.relpath(f"{directory}/{name}", root) for name in names]
@@ -153,5 +155,6 @@ def _copy_file(source: str, target: str, root: str, tools: Tools) -> str:
     if os.path.isdir(target) and not os.path.islink(target):
         raise ContextError(f"can't COPY: a directory of the image is in the way: /{name}")
     remove_tree(target)  # Replaced, never written into: it may share its inode with another name.
-    copy_file(source, target, xattrs=tools.with_xattrs, cancel=tools.cancel)
+    report = copy_file(source, target, xattrs=tools.with_xattrs, cancel=tools.cancel)
+    warn_left_out(report.refused_xattrs, tools.emit)
     return name
