@@ -40,6 +40,7 @@ class Workspace:
         *,
         open_git_cache: "Callable[[], GitCache]",
         open_no_cache: "Callable[[Images], Cache] | None",
+        open_inputs: "Callable[[], InputsStore]",
         rebuilds: bool,
         runner: str,
         emit: Sink,
@@ -56,6 +57,7 @@ class Workspace:
         self.cancel = cancel
         self._open_git_cache = open_git_cache
         self._open_no_cache = open_no_cache
+        self._open_inputs = open_inputs
 
     @cached_property
     def cache(self) -> "Cache":
@@ -73,9 +75,7 @@ class Workspace:
     @cached_property
     def inputs(self) -> "InputsStore":
         """What the states of the build cache were made of."""
-        from chimage_core.cache.inputs_store import InputsStore
-
-        return InputsStore(self.layout.inputs, self.emit)
+        return self._open_inputs()
 
     @property
     def engine(self) -> "Engine":
@@ -157,6 +157,7 @@ def _assembled(
         locks,
         open_git_cache=lambda: _git_cache(settings, layout, emit, cancel),
         open_no_cache=open_no_cache if settings.cache == "disabled" else None,
+        open_inputs=lambda: _inputs(settings, layout, emit),
         rebuilds=settings.cache == "rebuild",
         runner=runner,
         emit=emit,
@@ -170,7 +171,21 @@ def _git_cache(settings: Settings, layout: Layout, emit: Sink, cancel: CancelTok
 
     mode = CacheMode.REBUILD if settings.cache == "rebuild" else CacheMode.ENABLED
     shared = _shared_caches(settings, layout, emit)
-    return GitCache(layout.git, mode=mode, emit=emit, cancel=cancel, xattrs=settings.xattrs, shared=shared)
+    return GitCache(
+        layout.git,
+        mode=mode,
+        emit=emit,
+        cancel=cancel,
+        xattrs=settings.xattrs,
+        shared=shared,
+        uses=layout.uses,
+        declared=settings.cache_large,
+        may_link=has_overlays,
+    )
+def _inputs(settings: Settings, layout: Layout, emit: Sink) -> "InputsStore":
+    from chimage_core.cache.inputs_store import InputsStore
+    shared = [InputsStore(Layout(path).inputs, emit) for path in settings.cache_shared if path != layout.root]
+    return InputsStore(layout.inputs, emit, shared)
 
 
 def _shared_caches(settings: Settings, layout: Layout, emit: Sink) -> "list[SharedCache]":

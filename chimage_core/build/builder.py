@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from chimage_core.build.journal import Base, Journal, Where
+from chimage_core.build.journal import Base, Journal
 from chimage_core.build.step import Step, Tools
 from chimage_core.cache.protocol import Cache, Snapshot, StepRecord
 from chimage_core.cache.state import StateID
@@ -109,7 +109,7 @@ class Builder:
             self._state = self._state.child(step.inputs.key())
         self.config = step.config
         self._announce(number, step, "hit" if base.is_known else "miss")
-        self._site.journal.begin(_where(number, step), base, step.inputs)
+        self._site.journal.begin(number, step, base)
 
     def step(self, number: int, step: Step) -> None:
         """Look one step up, or carry it out. A step without inputs is only announced."""
@@ -125,12 +125,12 @@ class Builder:
         self.counts = self.counts.plus(counted)
         if hit is not None:
             self._snapshot = hit
-            site.journal.hit(_where(number, step), hit.state)
+            site.journal.hit(number, step, hit.state)
             return
-        site.journal.miss(_where(number, step), parent, step.inputs)
+        site.journal.miss(number, step, parent)
         if not site.is_dry_run:
             self._carry_out(number, step)
-            site.journal.made(_where(number, step), parent, step.inputs)
+            site.journal.made(number, step, parent)
 
     def finish(self, *, unpack: bool) -> Snapshot:
         """Give the image its name and return its snapshot. Only with `unpack` its directory is there in any case."""
@@ -237,7 +237,3 @@ class Builder:
         elif cache.held(self._place) is None:
             images.discard_work(name)
         # Else the work place holds the last good step: it stays, hidden, and the next try goes on from there at once.
-
-
-def _where(number: int, step: Step) -> Where:
-    return Where(number, step.instruction.range.line)

@@ -16,26 +16,10 @@ from chimage_core.rootfs.place import ImagePlace
 
 if TYPE_CHECKING:
     # Imported where something missed or is asked for: an all-hit build must not pay for it.
+    from chimage_core.build.step import Step
     from chimage_core.cache.explain import Start
     from chimage_core.cache.inputs_store import InputsStore
     from chimage_core.events.explain import Cause
-
-
-class Where(NamedTuple):
-    """Which instruction of the file."""
-
-    step: int
-    """Counted from 1 through the whole file."""
-    line: int
-
-
-class LedTo(NamedTuple):
-    """What an instruction led to in the last build of an image."""
-
-    line: int
-    step: int
-    state: str
-    """Hexadecimal."""
 
 
 class Telling(NamedTuple):
@@ -64,59 +48,63 @@ class Base(NamedTuple):
 
 
 class Journal:
-    """Accompanies one stage. `image` is the reference of what it makes."""
+    """Accompanies one stage. `image` is the reference of what it makes, in full.
+
+    Instructions come with their numbers, counted from 1 through the whole file.
+    """
 
     def __init__(self, telling: Telling, image: str) -> None:
         self._telling = telling
         self._image = image
-        self._led_to: list[LedTo] = []
+        self._led_to: dict[int, str] = {}
+        """State by line."""
         self._first_miss: int | None = None
-        self._base: Base | None = None
-        self._from: StepInputs | None = None
-        self._from_where = Where(0, 0)
+        """Its line."""
+        self._begun: tuple[int, Step, Base] | None = None
         self._cause: Cause | None = None
 
-    def begin(self, where: Where, base: Base, inputs: StepInputs | None) -> None:
-        """Take up the FROM; `inputs`: the arguments that it adds."""
-        self._base, self._from, self._from_where = base, inputs, where
+    def begin(self, number: int, step: "Step", base: Base) -> None:
+        """Take up the FROM."""
+        self._begun = number, step, base
+        self._led_to[_line(step)] = base.state.hex
         self._first_miss = self._telling.missed.get(base.state)
         if not base.is_known:
-            self._first_miss = where.line
+            self._first_miss = _line(step)
 
-    def hit(self, where: Where, state: StateID) -> None:
+    def hit(self, number: int, step: "Step", state: StateID) -> None:
         """Note a hit, and tell where it comes from if somebody wants to know."""
-        self._led_to.append(LedTo(where.line, where.step, state.hex))
+        self._led_to[_line(step)] = state.hex
         telling = self._telling
         if telling.records is not None and telling.explains_hits:
             from chimage_core.events.explain import HitExplained
 
-            row = telling.records().ask(lambda records: records.step(state))
+            row = next(telling.records().answers(lambda records: records.step(state)), None)
             recorded = None if row is None else row.recorded
-            telling.emit(HitExplained(step=where.step, line=where.line, state=state.hex, recorded=recorded))
+            telling.emit(HitExplained(step=number, line=_line(step), state=state.hex, recorded=recorded))
 
-    def miss(self, where: Where, parent: StateID, inputs: StepInputs) -> None:
-        """Find out and tell why a step missed."""
-        telling = self._telling
-        if telling.records is None:
+    def miss(self, number: int, step: "Step", parent: StateID) -> None:
+        """Find out and tell why a step missed that starts from the state `parent`."""
+        if self._telling.records is None or step.inputs is None:
             return
         from chimage_core.events.explain import MissExplained
 
-        state = parent.child(inputs.key())
-        self._cause = self._why(where, parent, inputs, state)
+        state = parent.child(step.inputs.key())
+        self._cause = self._why(number, step.inputs, parent, state)
         if self._first_miss is None:
-            self._first_miss = where.line
-        telling.emit(MissExplained(step=where.step, line=where.line, state=state.hex, cause=self._cause))
+            self._first_miss = _line(step)
+        event = MissExplained(step=number, line=_line(step), state=state.hex, cause=self._cause)
+        self._telling.emit(event)
 
-    def made(self, where: Where, parent: StateID, inputs: StepInputs) -> None:
+    def made(self, number: int, step: "Step", parent: StateID) -> None:
         """Put a step on record that missed and was carried out."""
-        telling = self._telling
-        state = parent.child(inputs.key())
-        self._led_to.append(LedTo(where.line, where.step, state.hex))
-        if telling.records is None:
+        if self._telling.records is None or step.inputs is None:
             return
-        if self._is_first(parent) and self._from is not None and self._base is not None:
-            self._record(self._from_where, self._base.state, self._from, None)
-        self._record(where, parent, inputs, self._cause)
+        self._led_to[_line(step)] = parent.child(step.inputs.key()).hex
+        assert self._begun is not None
+        from_number, from_step, base = self._begun
+        if from_step.inputs is not None and self._is_first(parent):
+            self._record(from_number, from_step, base.state, None)
+        self._record(number, step, parent, self._cause)
 
     def close(self, place: ImagePlace, state: StateID, *, is_finished: bool) -> None:
         """Leave beside the image what each step led to; `state`: the last one. Of a stage that was not finished, only
@@ -131,7 +119,7 @@ class Journal:
             except OSError as error:  # It only serves people who ask.
                 self._telling.emit(Notice(level="verbose", text=f"can’t note the steps of {self._image}: {error}"))
 
-    def _why(self, where: Where, parent: StateID, inputs: StepInputs, state: StateID) -> "Cause":
+    def _why(self, number: int, inputs: StepInputs, parent: StateID, state: StateID) -> "Cause":
         from chimage_core.events.explain import Cause
 
         telling = self._telling
@@ -142,10 +130,10 @@ class Journal:
         assert telling.records is not None
         from chimage_core.cache.explain import Missed, find_cause
 
-        start = self._start() if self._is_first(parent) else None
-        missed = Missed(self._image, where.step, parent, state, inputs, start)
-        cause = telling.records().ask(lambda records: find_cause(records, missed))
-        return self._through_stage(cause) if cause is not None else Cause("unrecorded")
+        missed = Missed(self._image, number, parent, state, inputs, self._start() if self._is_first(parent) else None)
+        causes = list(telling.records().answers(lambda records: find_cause(records, missed)))
+        telling_something = [cause for cause in causes if cause.kind not in ("new", "unrecorded")]
+        return self._through_stage((telling_something or causes or [Cause("unrecorded")])[0])
 
     def _through_stage(self, cause: "Cause") -> "Cause":
         """Name the step of another stage that missed, if it is all that files from there are different for."""
@@ -156,57 +144,62 @@ class Journal:
         return cause
 
     def _is_first(self, parent: StateID) -> bool:
-        assert self._base is not None
-        base = self._base.state
-        return parent == (base if self._from is None else base.child(self._from.key()))
+        assert self._begun is not None
+        _, step, base = self._begun
+        return parent == (base.state if step.inputs is None else base.state.child(step.inputs.key()))
 
     def _start(self) -> "Start":
         from chimage_core.cache.explain import Start
 
-        assert self._base is not None
-        arguments = {} if self._from is None else self._from.parameters["arguments"]
-        return Start(self._base.reference, self._base.state, arguments)
+        assert self._begun is not None
+        _, step, base = self._begun
+        return Start(base.reference, base.state, {} if step.inputs is None else step.inputs.parameters["arguments"])
 
-    def _record(self, where: Where, parent: StateID, inputs: StepInputs, cause: "Cause | None") -> None:
+    def _record(self, number: int, step: "Step", parent: StateID, cause: "Cause | None") -> None:
         from chimage_core.cache.records import StepRow
 
+        assert self._telling.records is not None
+        assert step.inputs is not None
         row = StepRow(
-            state=parent.child(inputs.key()),
+            state=parent.child(step.inputs.key()),
             parent=parent,
-            instruction=inputs.instruction,
-            text=inputs.text,
+            instruction=step.inputs.instruction,
+            text=step.inputs.text,
             image=self._image,
-            step=where.step,
-            line=where.line,
+            step=number,
+            line=_line(step),
             time=int(self._telling.clock()),
             expired=None,
         )
-        assert self._telling.records is not None
-        self._telling.records().add(row, inputs, cause)
+        self._telling.records().add(row, step.inputs, cause)
 
 
-def led_to(place: ImagePlace) -> tuple[LedTo, ...]:
-    """Return what each instruction led to when the image was last built; nothing if it was not built here."""
-    lines = [line.split(" ") for line in _read(place).splitlines()]
-    return tuple(LedTo(int(line), int(step), state) for line, step, state in lines)
+def led_to(place: ImagePlace) -> dict[int, str]:
+    """Return the state (hexadecimal) that each instruction led to when the image was last built, by its line."""
+    pairs = [line.split(b" ") for line in _read(place).splitlines()]
+    return {int(line): state.decode() for line, state in pairs}
 
 
-def _write(place: ImagePlace, steps: list[LedTo]) -> None:
-    text = "".join(f"{line} {step} {state}\n" for line, step, state in steps)
-    if text == _read(place):
+def _line(step: "Step") -> int:
+    return step.instruction.range.line
+
+
+def _write(place: ImagePlace, states: dict[int, str]) -> None:
+    data = "".join([f"{line} {state}\n" for line, state in states.items()]).encode()
+    if data == _read(place):
         return
     from chimage_core.fs.atomic import write_file
 
     os.makedirs(place.side, exist_ok=True)
-    write_file(_path(place), text.encode("ascii"), sync=False)
+    write_file(_path(place), data, sync=False)
 
 
-def _read(place: ImagePlace) -> str:
+def _read(place: ImagePlace) -> bytes:
     try:
-        with open(_path(place), encoding="ascii") as file:
-            return file.read()
+        with open(_path(place), "rb", buffering=0) as file:
+            return file.readall()
     except FileNotFoundError:
-        return ""
+        return b""
 
 
 def _path(place: ImagePlace) -> str:

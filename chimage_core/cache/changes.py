@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from chimage_core.cache.inputs import SourceFile, StepInputs, source_files
+from chimage_core.cache.inputs import StepInputs
+from chimage_core.cache.sources import SourceFile, source_files
 from chimage_core.events.explain import Change
 
 BY_NAME = ("arguments", "variables", "labels")

@@ -112,14 +112,13 @@ def _steps_on(records: Records, base: StateID) -> list[_Neighbour]:
 def _on_other_bases(records: Records, missed: Missed, start: Start) -> Iterable[_Neighbour]:
     """Yield what this step was in the last build of the image, and steps on what the base image was before."""
     last = records.last(missed.image, missed.step)
-    if last is not None:
-        before = records.step(last.parent)
-        if before is not None and before.instruction == "FROM":
-            last_base, arguments = before.parent, _arguments(records, before)
-        else:
-            last_base, arguments = last.parent, {}
-        if last_base != start.base:
-            yield _Neighbour(last, last_base, arguments)
+    before = None if last is None else records.step(last.parent)
+    if last is not None and before is not None and before.instruction == "FROM":
+        if before.parent != start.base:
+            yield _Neighbour(last, before.parent, _arguments(records, before))
+    elif last is not None and last.parent != start.base and (before is None or before.image != missed.image):
+        # What an instruction of the image itself made is no base: the step was not the first then.
+        yield _Neighbour(last, last.parent, {})
     others = [origin for origin in records.origins(start.reference) if origin.state != start.base]
     for origin in others[:_MOST_BASES]:
         yield from _steps_on(records, origin.state)

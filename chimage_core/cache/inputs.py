@@ -37,9 +37,6 @@ class StepInputs(NamedTuple):
         return cls(instruction, text, parameters, sources)
 
 
-_FIELDS = 4
-
-
 def describe_source(name: str, status: stat_result, target: str | None, xattrs: Mapping[str, bytes]) -> str:
     """Return what a copy of a file depends on, its content left out; `target` is that of a symbolic link.
 
@@ -53,40 +50,5 @@ def describe_source(name: str, status: stat_result, target: str | None, xattrs: 
     else:
         detail = f"{status.st_size} {status.st_mtime_ns}"
     extra = json.dumps({name: xattrs[name].hex() for name in sorted(xattrs)}) if xattrs else ""
-    # No field can hold a NUL, and each file has the same number of fields: so it can be taken apart again.
+    # No field can hold a NUL, and each file has the same number of fields: so `sources` can take it apart again.
     return f"{name}\0{status.st_mode:o}\0{detail}\0{extra}\0"
-
-
-class SourceFile(NamedTuple):
-    """A description, taken apart."""
-
-    name: str
-    """As the instruction names it, relative to the context."""
-    mode: str
-    """`st_mode`, octal."""
-    detail: str
-    extra: str
-
-    def attributes(self) -> dict[str, str | int]:
-        """Return all that is described, by name of the attribute."""
-        mode = int(self.mode, 8)
-        kind = _KINDS.get(stat.S_IFMT(mode), "special file")
-        found: dict[str, str | int] = {"type": kind}
-        if kind == "symlink":
-            found["target"] = self.detail
-        else:
-            found["mode"] = f"{stat.S_IMODE(mode):04o}"
-        if kind not in ("symlink", "directory"):
-            size, mtime = self.detail.split(" ")
-            found.update(size=int(size), mtime=int(mtime))
-        xattrs = json.loads(self.extra) if self.extra else {}
-        return {**found, **{f"xattr {name}": f"0x{value}" for name, value in xattrs.items()}}
-
-
-_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFIFO: "FIFO"}
-
-
-def source_files(sources: bytes) -> list[SourceFile]:
-    """Take descriptions of source files apart."""
-    fields = sources.decode("utf-8", "surrogateescape").split("\0")
-    return [SourceFile._make(fields[at : at + _FIELDS]) for at in range(0, len(fields) - 1, _FIELDS)]

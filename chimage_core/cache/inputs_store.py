@@ -7,7 +7,7 @@ damages is begun anew, too. The file is opened for each use, because we fork in 
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from chimage_core.cache.inputs import StepInputs
@@ -30,16 +30,25 @@ _DAMAGED = (11, 26)
 class InputsStore:
     """The records of one build cache. No method raises for what may be wrong with the file."""
 
-    def __init__(self, path: str, emit: Sink | None = None) -> None:
-        """`path` need not exist, nor its directory be writable. `emit` gets told what went wrong."""
+    def __init__(self, path: str, emit: Sink | None = None, shared: "Sequence[InputsStore]" = ()) -> None:
+        """`path` need not exist, nor its directory be writable. `emit` gets told what went wrong. `shared`: those of
+        shared caches, which are only read."""
         self._path = path
         self._emit = emit
+        self._shared = shared
 
     def ask(self, question: "Callable[[Records], T]") -> T | None:
         """Return the answer to a question; None if there is no file, or it cannot be read."""
         if not os.path.exists(self._path):
             return None
         return self._guarded(question)
+
+    def answers(self, question: "Callable[[Records], T | None]") -> Iterator[T]:
+        """Yield the answers of our own records and of the shared ones, as far as there are any."""
+        for store in (self, *self._shared):
+            answer = store.ask(question)
+            if answer is not None:
+                yield answer
 
     def add(self, row: "StepRow", inputs: StepInputs, cause: "Cause | None") -> None:
         """Put a step on record."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chimage_core.cli.session import Session, open_reading, open_working
 from chimage_core.errors import EXIT_OK, UsageError
+from chimage_core.text import printable
 
 if TYPE_CHECKING:
     from chimage_core.ops.build_cache import CacheDetails
@@ -128,6 +129,17 @@ def _disk_use(session: Session) -> bool:
     return False
 
 
+def _why(session: Session) -> bool:
+    from chimage_core.cli import render_why
+    from chimage_core.ops.why import why
+    with open_reading(session) as workspace:
+        found = why(workspace, session.option("why"))
+    if session.json:
+        session.json.result(render_why.why_document(found))
+    else:
+        for line in render_why.why_lines(found, verbose=session.settings.verbosity > 0):
+            session.print(printable(line))
+    return False
 def _summary(session: Session) -> None:
     from chimage_core.cli import render
     from chimage_core.ops import build_cache as ops
@@ -158,5 +170,6 @@ _OPERATIONS: dict[str, Operation] = {
     "reset": _reset,
     "tree": _tree,
     "du": _disk_use,
+    "why": _why,
 }
 """By option, in the order in which they happen."""

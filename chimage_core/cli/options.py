@@ -238,6 +238,12 @@ def _cache_options(cache: argparse.ArgumentParser) -> None:
     )
     cache.add_argument("--reset", action="store_true", help="clear the build cache")
     cache.add_argument("--tree", action="store_true", help="print the build cache as a tree")
+    cache.add_argument(
+        "--why",
+        metavar="STATE|IMAGE,STEP",
+        help="tell what a state was made of, by whom and why; STATE: the first digits of its ID; STEP: the number that "
+        "build prints before the instruction",
+    )
 
 
 def _delete_options(delete: argparse.ArgumentParser) -> None:

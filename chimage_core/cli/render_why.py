@@ -5,15 +5,24 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+from chimage_core.cache.sources import source_files
+from chimage_core.events import plain
 from chimage_core.events.explain import Cause, Change, Recorded
+from chimage_core.image.reference import Reference
 from chimage_core.text import plural, word_diff
+
+if TYPE_CHECKING:
+    from chimage_core.cache.inputs import StepInputs
+    from chimage_core.ops.why import Why
 
 _DIGITS = 8
 """Of a state ID: enough to name it in a command."""
 _LONGEST = 300
 """Characters of a text that are shown."""
 _MOST_HINTS = 3
+_MOST_FILES = 10
 _NAMES = {"arguments": "ARG", "variables": "ENV", "labels": "LABEL"}
 
 
@@ -72,7 +81,7 @@ def _summary(cause: Cause) -> str:
     if cause.kind == "changed":
         return _summary_of_changes(cause)
     if cause.compared is not None:
-        return f"never seen before; last time came here: {_cut(cause.compared.text)}"
+        return f"never seen before; what followed here was: {_cut(cause.compared.text)}"
     return "never seen before"
 
 
@@ -126,7 +135,7 @@ def _value(change: Change) -> str:
     if change.what == "text":
         return f"{change.name} {_cut(word_diff(str(change.before), str(change.after)))}"
     if change.what == "stage":
-        return f"its state: {_state(change.before)} -> {_state(change.after)}"
+        return f"it copies from {_copied_from(change.before)} -> {_copied_from(change.after)}"
     if change.what == "option":
         if change.before is None and change.after is None:
             return change.name
@@ -152,6 +161,10 @@ def _hints(changes: tuple[Change, ...]) -> Iterator[str]:
         yield f"    touch -d @{time} {shlex.quote(change.name)}"
 
 
+def _copied_from(state: str | int | None) -> str:
+    return "the context" if state is None else f"a stage (state {_state(state)})"
+
+
 def _state(text: str | int | None) -> str:
     return _known(text if text is None else str(text)[:_DIGITS])
 
@@ -167,3 +180,69 @@ def _quoted(value: str | int | None) -> str:
 def _cut(text: str) -> str:
     text = re.sub(r"\s+", " ", text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+
+
+def why_lines(why: "Why", *, verbose: bool) -> Iterator[str]:
+    """Yield all that is known of a state; of many source files only some, unless `verbose`."""
+    lineage, row, origin = why.lineage, why.row, why.origin
+    rows = [("state", lineage.state.hex), ("instruction", _cut(lineage.text)), ("since", moment(lineage.time))]
+    if row is not None:
+        rows.append(("made by", f"line {row.line} of {row.image}, {moment(row.time)}"))
+    if origin is not None:
+        rows.append(("imported", f"{moment(origin.time)} from {origin.source}, as {origin.reference}"))
+    rows.append(("parent", "none" if lineage.parent is None else lineage.parent.hex))
+    rows.append(("in images", ", ".join(_image(name) for name in lineage.images) or "none"))
+    for label, value in rows:
+        yield f"{label + ':':<13} {value}"
+    if why.inputs is not None:
+        yield "computed from:"
+        yield from _input_lines(why.inputs, verbose)
+    elif origin is None:
+        yield "computed from: not on record"
+    if why.cause is not None:
+        yield "why it missed then:"
+        yield from (f"  {line}" for line in cause_lines(why.cause))
+
+
+def why_document(why: "Why") -> dict[str, Any]:
+    """Return all that is known of a state, for JSON."""
+    lineage, inputs, origin = why.lineage, why.inputs, why.origin
+    return {
+        "state": lineage.state.hex,
+        "instruction": lineage.text,
+        "time": lineage.time,
+        "parent": None if lineage.parent is None else lineage.parent.hex,
+        "images": [_image(name) for name in lineage.images],
+        "recorded": None if why.row is None else plain(why.row.recorded),
+        "inputs": None if inputs is None else _inputs_document(inputs),
+        "origin": None if origin is None else {**origin._asdict(), "state": origin.state.hex},
+        "cause": plain(why.cause),
+    }
+
+
+def _inputs_document(inputs: "StepInputs") -> dict[str, Any]:
+    files = [{"name": file.name, **file.attributes()} for file in source_files(inputs.sources)]
+    return {"instruction": inputs.instruction, "parameters": inputs.parameters, "sources": files}
+
+
+def _input_lines(inputs: "StepInputs", verbose: bool) -> Iterator[str]:
+    for label, value in inputs.parameters.items():
+        if isinstance(value, dict):
+            yield from (f"  {_NAMES.get(label, label)} {name}: {_quoted(each)}" for name, each in value.items())
+        elif value is not None:
+            yield f"  {label}: {_cut(' '.join(map(str, value)) if isinstance(value, list) else str(value))}"
+    files = source_files(inputs.sources)
+    if files:
+        yield f"  {plural(len(files), 'source file')}:"
+    for file in files if verbose else files[:_MOST_FILES]:
+        attributes = file.attributes()
+        if "mtime" in attributes:
+            attributes["mtime"] = _mtime(attributes["mtime"])
+        kind = attributes.pop("type")
+        yield f"    {file.name}: {', '.join([str(kind), *(f'{name} {value}' for name, value in attributes.items())])}"
+    if not verbose and len(files) > _MOST_FILES:
+        yield f"    … and {len(files) - _MOST_FILES} more (-v)"
+
+
+def _image(name: str) -> str:
+    return str(Reference.from_file_name(name))

@@ -12,9 +12,9 @@ from chimage_core.fs.xattr import warn_left_out
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.reference import Reference
 from chimage_core.layer.archive import unpack_tarball
+from chimage_core.ops.heads import note_origin
 from chimage_core.rootfs import metadata, permissions, skeleton
 from chimage_core.rootfs.changes import AnythingChanged
-from chimage_core.ops.heads import note_origin
 from chimage_core.workspace import Workspace
 
 

@@ -51,6 +51,6 @@ def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
         return step
     # No time of creation: a configuration must not differ between two builds of the same.
     entry = {"created_by": f"{step.name} {step.text}"}
-    # Without extended attributes the same step leaves other files.
-    inputs = inputs._replace(parameters={**inputs.parameters, "--xattrs": scope.inputs.with_xattrs})
+    if not scope.inputs.with_xattrs:  # The same step leaves other files.
+        inputs = inputs._replace(parameters={**inputs.parameters, "--no-xattrs": True})
     return step._replace(inputs=inputs, config=step.config._replace(history=(*step.config.history, entry)))
