@@ -5,10 +5,12 @@ image. Those of images in the build cache are what their objects take in its pac
 unpacked file that is a large file of the build cache at the same time counts there.
 """
 
+import contextlib
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from chimage_core.fs.usage import Sum, free_space
+from chimage_core.fs.usage import Sum, free_space, on_disk
 from chimage_core.image.reference import Reference, references
 from chimage_core.workspace import Workspace
 
@@ -104,7 +106,7 @@ class _Heads(NamedTuple):
 
 def disk_use(workspace: Workspace) -> StorageUse:
     """Find out what takes how much room. Raises CacheDisabled, FileError, CacheError, Cancelled."""
-    return _measured(workspace, _heads(workspace.engine))
+    return _measured(workspace, _heads(workspace.engine, workspace.layout.large))
 
 
 def total_size(workspace: Workspace) -> int:
@@ -137,7 +139,8 @@ def _measured(workspace: Workspace, heads: _Heads) -> StorageUse:
     )
 
 
-def _heads(engine: "Engine") -> _Heads:
+def _heads(engine: "Engine", large: str) -> _Heads:
+    from chimage_core.cache.git.losing import stored_large_files
     from chimage_core.cache.git.reachability import stored_sizes
     from chimage_core.cache.git.refs import DELETED, IMAGES, unescape
     from chimage_core.cache.git.sharing import Sharing, by_heads
@@ -146,7 +149,8 @@ def _heads(engine: "Engine") -> _Heads:
     deleted = engine.references.below(DELETED)
     sharing = Sharing(engine.store, [*named.values(), *deleted.values()], engine.options.cancel)
     sums = by_heads(sharing.objects, stored_sizes(engine.store))
-    for heads, size in by_heads(sharing.large, sharing.large_sizes).items():
+    large_sizes = {name: _blocks(paths) for name, paths in stored_large_files(large).items()}
+    for heads, size in by_heads(sharing.large, large_sizes).items():
         sums[heads] = sums.get(heads, 0) + size
     return _Heads([unescape(name.removeprefix(IMAGES)) for name in named], sums)
 
@@ -158,6 +162,14 @@ def _entries(directory: str, files: Sum) -> int:
     except FileNotFoundError:
         return 0
     return sum(files.add(path)[0] for path in paths)
+
+
+def _blocks(paths: Iterable[str]) -> int:
+    total = 0
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            total += on_disk(os.lstat(path))
+    return total
 
 
 def _cache_use(workspace: Workspace, heads: _Heads, files: Sum) -> CacheUse:

@@ -36,17 +36,19 @@ class Priced(NamedTuple):
 def price(workspace: Workspace, items: Sequence[Item]) -> dict[str, Priced]:
     """Return the items with their sizes, by kind. Raises FileError, CacheError, Cancelled."""
     by_kind = _by_kind(items)
-    removal, gone = Removal(workspace.cancel), set[str]()
+    stages = [kind for kind in IN_REPOSITORY if kind in by_kind]
+    shares = dict(zip(stages, losses(workspace, items).shares, strict=True)) if stages else {}
+    files = _Files(workspace)
     priced: dict[str, Priced] = {}
     for kind, members in by_kind.items():
-        sized = [item._replace(size=_files_size(workspace, item, removal, gone)) for item in members]
-        priced[kind] = Priced(tuple(sized), sum(item.size for item in sized))
-    stages = [kind for kind in IN_REPOSITORY if kind in by_kind]
-    if stages:
-        for kind, share in zip(stages, losses(workspace, items).shares, strict=True):
-            files, frees = priced[kind]
-            sized = [item._replace(size=item.size + size) for item, size in zip(files, share.each, strict=True)]
-            priced[kind] = Priced(tuple(sized), frees + share.frees)
+        sizes = [files.size(item) for item in members]
+        frees = sum(sizes)
+        if kind in shares:
+            large = [files.large_size(names) for names in shares[kind].large]
+            frees += sum(large) + shares[kind].frees
+            sizes = list(map(sum, zip(sizes, large, shares[kind].each, strict=True)))
+        sized = (item._replace(size=size) for item, size in zip(members, sizes, strict=True))
+        priced[kind] = Priced(tuple(sized), frees)
     return priced
 
 
@@ -80,6 +82,12 @@ def lose(workspace: Workspace, items: Sequence[Item]) -> None:
                 workspace.images.delete(item.name)
     if from_repository is not None:
         losing.carry_out(workspace.engine, from_repository)
+        stored = losing.stored_large_files(workspace.layout.large)
+        for path in (
+            path for share in from_repository.shares for names in share.large for path in _paths(stored, names)
+        ):
+            with file_errors("remove large file", path), contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 def _in_repository(items: Iterable[Item]) -> bool:
@@ -93,19 +101,39 @@ def _by_kind(items: Iterable[Item]) -> Mapping[str, list[Item]]:
     return {kind: found[kind] for kind in policy.KINDS if kind in found}
 
 
-def _files_size(workspace: Workspace, item: Item, removal: Removal, gone: set[str]) -> int:
-    """Return what the files of an item give back that are not in the Git repository."""
-    paths: Sequence[str] = ()
-    freed = 0
-    if item.kind in _FILES:
-        paths = (item.name,)
-    elif item.kind in (policy.UNPACKED, policy.IMAGES):
-        paths = [path for path in workspace.images.belongings(item.name) if path not in gone]
-    if item.kind == policy.IMAGES:
-        with contextlib.suppress(FileNotFoundError), file_errors("look at", workspace.layout.sides):
-            freed = on_disk(os.lstat(workspace.images.published(item.name).side))
-    gone.update(paths)
-    return freed + sum(map(removal.of, paths))
+class _Files:
+    """Adds up what the files of items give back that are not in the Git repository."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._removal = Removal(workspace.cancel)
+        self._gone: set[str] = set()
+        from chimage_core.cache.git.losing import stored_large_files
+
+        self._large = stored_large_files(workspace.layout.large)
+
+    def size(self, item: Item) -> int:
+        """Return what an item's own files give back. It goes after those that this was asked for before."""
+        images, freed = self._workspace.images, 0
+        if item.kind in _FILES:
+            return self._removal.of(item.name)
+        if item.kind not in (policy.UNPACKED, policy.IMAGES):
+            return 0
+        paths = set(images.belongings(item.name)) - self._gone
+        self._gone |= paths
+        if item.kind == policy.IMAGES:
+            side = images.published(item.name).side
+            with file_errors("look at", side), contextlib.suppress(FileNotFoundError):
+                freed = on_disk(os.lstat(side))
+        return freed + sum(map(self._removal.of, paths))
+
+    def large_size(self, names: Iterable[bytes]) -> int:
+        """Return what these large files give back."""
+        return sum(map(self._removal.of, _paths(self._large, names)))
+
+
+def _paths(stored: Mapping[bytes, Sequence[str]], names: Iterable[bytes]) -> list[str]:
+    return [path for name in names for path in stored.get(name, ())]
 
 
 def _going(workspace: Workspace, item: Item) -> "Going":

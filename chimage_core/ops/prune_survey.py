@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chimage_core.errors import FileError, file_errors
@@ -11,6 +12,7 @@ from chimage_core.ops.prune_policy import Item
 from chimage_core.workspace import Workspace
 
 if TYPE_CHECKING:
+    from chimage_core.cache.git.reachability import Reach
     from chimage_core.cache.protocol import GraphNode
 
 _NS = 1_000_000_000
@@ -34,18 +36,21 @@ class Survey:
         return list(_FINDERS[kind](self))
 
     def _states(self) -> Iterator[Item]:
-        from chimage_core.cache.git.dropping import plan_drop
+        from chimage_core.cache.git.dropping import plan_drop_objects
 
         engine = self._workspace.engine
-        if engine.repository.id and plan_drop(engine, engine.references.below("refs/").values()).packs:
+        if engine.repository.id and plan_drop_objects(engine, self._needed.objects).packs:
             yield Item(policy.STATES, "", "what interrupted commands left", 0)
         for token, node in self._nodes.items():
             if node.kept_by == "nothing":
                 yield Item(policy.STATES, token, node.text, self._used(node), needs=node.parents)
 
     def _large(self) -> Iterator[Item]:
-        """Give files that no commit needs, whether anything refers to that or not."""
-        return iter(())
+        from chimage_core.cache.git.losing import stored_large_files
+
+        for name, paths in stored_large_files(self._workspace.layout.large).items():
+            if name not in self._needed.large:
+                yield from (Item(policy.LARGE, path, os.path.basename(path), 0) for path in paths)
 
     def _packs(self) -> Iterator[Item]:
         packs = self._workspace.engine.store.packs()
@@ -88,6 +93,16 @@ class Survey:
         for entry in entries:
             status = entry.stat(follow_symlinks=False)
             yield Item(kind, entry.path, entry.name, max(status.st_mtime, status.st_atime))
+
+    @cached_property
+    def _needed(self) -> "Reach":
+        """What some reference leads to."""
+        from chimage_core.cache.git.reachability import Reach
+
+        engine = self._workspace.engine
+        reach = Reach(engine.store, self._workspace.cancel)
+        reach.add(engine.references.below("refs/").values())
+        return reach
 
     def _is_in_cache(self, name: str) -> bool:
         """Return whether the directory of an image can be made again: it is as its head says, down to each file."""

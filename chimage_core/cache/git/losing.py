@@ -85,6 +85,15 @@ def carry_out(engine: Engine, losses: Losses) -> None:
     dropping.drop(engine, losses.drop)
 
 
+def stored_large_files(directory: str) -> dict[bytes, list[str]]:
+    """Return the files in the store of large files, by what `big=` names; one content may have several."""
+    found: dict[bytes, list[str]] = {}
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            found.setdefault(os.fsencode(name).partition(b"-")[0], []).append(os.path.join(parent, name))
+    return found
+
+
 def _kept(
     engine: Engine, references: dict[str, bytes], stages: Sequence[Sequence[Going]], named: set[str | None]
 ) -> set[bytes]:
@@ -122,5 +131,5 @@ def _room(engine: Engine, plan: DropPlan, references: dict[str, bytes], lost: Co
         loose = [os.path.join(repository, name) for name in (PACKED, *references)]
         taken = sum(blocks(size, packs) for _, rest in plan.packs if rest for size in file_sizes(rest))
         packed = blocks(packed_size(kept), repository) if references else 0
-        freed = sum(on_disk(os.lstat(path)) for path in (*old, *plan.loose, *loose) if os.path.lexists(path))
+        freed = sum(on_disk(os.lstat(path)) for path in (*old, *plan.others, *loose) if os.path.lexists(path))
     return freed - taken - packed

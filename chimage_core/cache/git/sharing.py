@@ -29,7 +29,6 @@ class Sharing:
         """The set of each object that some head needs."""
         self.large: dict[bytes, int] = {}
         """The set of each large file, by what `big=` names."""
-        self.large_sizes: dict[bytes, int] = {}
         self._store = store
         self._cancel = cancel
         self._below: dict[bytes, bytes] = {}
@@ -80,9 +79,7 @@ class Sharing:
             if mode == DIRECTORY_MODE:
                 yield child, TREE
             elif entry_name == METADATA_NAME and child not in self._metadata:
-                found = large_files(self._store.read_kind(child, BLOB))
-                self.large_sizes.update(found)
-                self._metadata[child] = tuple(found)
+                self._metadata[child] = tuple(large_files(self._store.read_kind(child, BLOB)))
 
 
 def by_heads(sets: dict[bytes, int], sizes: dict[bytes, int]) -> dict[int, int]:
