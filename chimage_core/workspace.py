@@ -179,8 +179,6 @@ def _git_cache(settings: Settings, layout: Layout, emit: Sink, cancel: CancelTok
         xattrs=settings.xattrs,
         shared=shared,
         uses=layout.uses,
-        declared=settings.cache_large,
-        may_link=has_overlays,
     )
 def _inputs(settings: Settings, layout: Layout, emit: Sink) -> "InputsStore":
     from chimage_core.cache.inputs_store import InputsStore
