@@ -29,6 +29,7 @@ PASSED_VARIABLES = (*PROXY_VARIABLES, "SSH_AUTH_SOCK", "USER")
 _DEFAULT_PARENT = "/var/tmp"
 _CACHE_CHOICES: tuple[CacheChoice, ...] = ("enabled", "disabled", "rebuild")
 _MIB = 1024 * 1024
+_KEEP_DELETED = 30
 
 
 class Settings(NamedTuple):
@@ -46,6 +47,10 @@ class Settings(NamedTuple):
     """Other storage directories whose build caches are read, too: absolute paths."""
     cache_shared_required: bool
     """They were named by option: one that cannot be used is an error. Else it is a warning."""
+    keep_deleted: float
+    """Days for which the garbage collection keeps deleted images that can be undeleted."""
+    processors: int | None
+    """How many Slurm gives us on this node; None: nobody said."""
     arch: str
     """`host`, `yolo` or an architecture."""
     auth: bool
@@ -88,6 +93,8 @@ class Settings(NamedTuple):
             cache_large=_cache_large(options.get("cache_large"), environ),
             cache_shared=_cache_shared(options.get("cache_shared"), environ),
             cache_shared_required="cache_shared" in options,
+            keep_deleted=_keep_deleted(options.get("keep_deleted"), environ),
+            processors=_processors(environ),
             arch=options.get("arch", "host"),
             auth=bool(options.get("auth") or environ.get("CH_IMAGE_AUTH") == "yes"),
             username=environ.get("CH_IMAGE_USERNAME"),
@@ -196,3 +203,23 @@ def _cache_shared(option: str | None, environ: Mapping[str, str]) -> tuple[str, 
                 f"$CH_IMAGE_CACHE_SHARED: not an absolute path: {path!r}", hint="write it with a leading slash"
             )
     return tuple(map(os.path.abspath, paths))
+
+
+def _keep_deleted(option: float | None, environ: Mapping[str, str]) -> float:
+    if option is not None:
+        return option
+    value = environ.get("CH_IMAGE_KEEP_DELETED")
+    if value is None:
+        return _KEEP_DELETED
+    if not (value.isascii() and value.isdecimal()):
+        raise UsageError(f"$CH_IMAGE_KEEP_DELETED: not a number of days, 0 or more: {value!r}")
+    return int(value)
+
+
+def _processors(environ: Mapping[str, str]) -> int | None:
+    """Return what Slurm says: for this task, or else for the job on this node."""
+    for variable in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        value = environ.get(variable, "")
+        if value.isascii() and value.isdecimal() and int(value) > 0:
+            return int(value)
+    return None

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from chimage_core.ops.build_cache import CacheDetails
     from chimage_core.ops.check import CheckReport
 
+_NICENESS = 10
+
 Operation = Callable[[Session], bool]
 """Carries out one option; returns whether the summary still follows."""
 
@@ -31,7 +33,9 @@ def build_cache(session: Session) -> int:
 
 
 def _refuse_lonely_options(session: Session) -> None:
-    """Refuse options that only say how to prune."""
+    """Refuse options that only say how to do what was not asked for."""
+    if session.option("keep_deleted") is not None and not session.option("gc"):
+        raise UsageError("--keep-deleted says what --gc keeps, but there is no --gc")
     if session.option("prune") is None:
         for option in ("dry_run", "older_than", "keep_last", "max_size", "min_free"):
             if session.option(option) is not None:
@@ -82,6 +86,19 @@ def _dot(session: Session) -> bool:
 
     with open_reading(session) as workspace:
         draw(workspace, ".")
+    return True
+
+
+def _gc(session: Session) -> bool:
+    import os
+
+    from chimage_core.ops.collect import CollectRequest, collect_garbage
+
+    # Who works at the same time, here or in another job, goes first. The programs and processes we start inherit this.
+    os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), _NICENESS))
+    settings = session.settings
+    with open_working(session, exclusive=True) as workspace:
+        collect_garbage(workspace, CollectRequest(settings.keep_deleted, settings.processors))
     return True
 
 
@@ -164,6 +181,7 @@ def _details_document(details: "CacheDetails") -> dict[str, Any]:
 
 _OPERATIONS: dict[str, Operation] = {
     "dot": _dot,
+    "gc": _gc,
     "prune": _prune,
     "check": _check,
     "repair": _repair,

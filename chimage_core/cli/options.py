@@ -170,6 +170,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected a number of days, 0 or more, not {text!r}")
+    return int(text)
+
+
 def _build_options(build: argparse.ArgumentParser) -> None:
     from chimage_core.runner.protocol import RUNNER_KINDS
 
@@ -205,6 +211,17 @@ def _cache_options(cache: argparse.ArgumentParser) -> None:
         "--dot",
         action="store_true",
         help="draw the build cache: ./build-cache.dot and, by Graphviz, ./build-cache.pdf",
+    )
+    cache.add_argument(
+        "--gc",
+        action="store_true",
+        help="collect garbage: drop what no image needs, nor a deleted one that can be undeleted; store the rest well",
+    )
+    cache.add_argument(
+        "--keep-deleted",
+        metavar="DAYS",
+        type=_days,
+        help="for how long deleted images can be undeleted after --gc (default: 30; 0: drop them all)",
     )
     cache.add_argument(
         "--prune",

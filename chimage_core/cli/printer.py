@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from chimage_core.events import Event, Notice, Warned
     from chimage_core.events.build import BuildFinished, BuildStarted, StageStarted, StepResolved
     from chimage_core.events.check import CheckProgress, Repaired
+    from chimage_core.events.collect import CacheCollected, CollectionAdvanced
     from chimage_core.events.explain import HitExplained, MissExplained
     from chimage_core.events.images import ImageDeleted, ImageReady
     from chimage_core.events.locks import LockAwaited
@@ -137,6 +138,19 @@ def _repaired(event: "Repaired") -> _Lines:
     yield (-1, f"warning: {event.text}") if event.is_loss else (0, event.text)
 
 
+def _collection_advanced(event: "CollectionAdvanced") -> _Lines:
+    yield 1, f"garbage collection: {event.phase} {plural(event.objects, 'object')}, {size(event.size)} ..."
+
+
+def _cache_collected(event: "CacheCollected") -> _Lines:
+    counts = f"{plural(event.states, 'state')}, {plural(event.deletions, 'deleted image')}"
+    if event.large_files:
+        counts += f", {plural(event.large_files, 'large file')} of {size(event.large_size)}"
+    sizes = f"{size(event.size_before)} before, {size(event.size_after)} now"
+    yield 0, f"garbage collection: dropped {counts}; {sizes}"
+    yield 1, f"     dropped {plural(event.objects, 'object')}, took {duration(event.seconds)}"
+
+
 _TEXTS: Mapping[str, Callable[[Any], _Lines]] = {
     "Notice": _notice,
     "Warned": _warned,
@@ -151,6 +165,8 @@ _TEXTS: Mapping[str, Callable[[Any], _Lines]] = {
     "LockAwaited": _lock_awaited,
     "ImageReady": _image_ready,
     "ImageDeleted": _image_deleted,
+    "CollectionAdvanced": _collection_advanced,
+    "CacheCollected": _cache_collected,
     "CheckProgress": _check_progress,
     "Repaired": _repaired,
 }

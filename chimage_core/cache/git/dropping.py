@@ -34,8 +34,8 @@ class DropPlan(NamedTuple):
     size: int
     """Bytes of all files that will be gone, less those of the files that take their place."""
     packs: list[PackDrop]
-    loose: list[str]
-    """Files of single objects."""
+    others: list[str]
+    """Other files: of single objects; listings, if a pack goes."""
 
 
 def plan_drop(engine: Engine, keep: Iterable[bytes]) -> DropPlan:
@@ -70,7 +70,8 @@ def plan_drop_objects(engine: Engine, live: set[bytes]) -> DropPlan:
             size += _file_sizes(pack_files(pack)) - pack_bytes(kept)
     loose = {path: name for path, name in loose_objects(engine.repository.objects) if name not in live}
     gone = dead.union(loose.values()) - elsewhere
-    return DropPlan(len(gone), size + _file_sizes(loose), packs, list(loose))
+    others = [*(listings(engine.repository.objects) if packs else ()), *loose]
+    return DropPlan(len(gone), size + _file_sizes(others), packs, others)
 
 
 def drop(engine: Engine, plan: DropPlan) -> None:
@@ -78,13 +79,11 @@ def drop(engine: Engine, plan: DropPlan) -> None:
 
     Raises FileError, CacheBroken, Cancelled; what is needed is then still there, perhaps twice.
     """
+    remove_files(plan.others)
     for pack, kept in plan.packs:
         engine.options.cancel.check()
         index = write_pack(engine, kept)
         remove_pack(pack, keep=index)
-    for path in plan.loose:
-        with file_errors("write build cache", path):
-            os.unlink(path)
     engine.store.forget_removed()
 
 
@@ -107,10 +106,21 @@ def write_pack(engine: Engine, entries: Iterable[Entry]) -> str | None:
 def remove_pack(pack: Pack, *, keep: str | None) -> None:
     """Remove a pack with all that Git may have put beside it; not if its index is `keep`. Raises FileError."""
     if pack.index_path != keep:
-        with file_errors("write build cache", pack.path):
-            for path in pack_files(pack):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
+        remove_files(pack_files(pack))
+
+
+def remove_files(paths: Iterable[str]) -> None:
+    """Remove files, if they are there. Raises FileError."""
+    for path in paths:
+        with file_errors("write build cache", path), contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def listings(objects: str) -> list[str]:
+    """Return the files in which Git keeps what it knows of several packs together, or of commits: they would name what
+    is gone."""
+    patterns = ("pack/multi-pack-index*", "info/packs", "info/commit-graph", "info/commit-graphs/*")
+    return [path for pattern in patterns for path in sorted(glob.glob(f"{glob.escape(objects)}/{pattern}"))]
 
 
 def loose_objects(objects: str) -> Iterator[tuple[str, bytes]]:

@@ -6,12 +6,14 @@ named in the metadata of their directories only, and are found there.
 
 import re
 from collections.abc import Iterable, Iterator
+from zlib import crc32
 
 from chimage_core.cache.git.metadata import METADATA_NAME
 from chimage_core.cache.git.objects import BLOB, COMMIT, DIRECTORY_MODE, TREE, Commit, decode_tree
 from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cancel import CancelToken
 
+_DIGITS = b"0123456789"
 _LARGE = re.compile(rb"(?m)^f[^\n]* big=([^ :\n]+):([0-9]+)")
 
 
@@ -24,6 +26,9 @@ class Reach:
         """Names of commits, trees and blobs."""
         self.large: dict[bytes, int] = {}
         """Sizes of the large files, by what `big=` names."""
+        self.paths: dict[bytes, int] = {}
+        """For trees and blobs, a checksum of the first path that was found, without its digits: versions of a file have
+        the same one, also where a number in the name is another one (`libc.so.6.1`)."""
         self._store = store
         self._cancel = cancel
 
@@ -51,21 +56,23 @@ class Reach:
             yield name, commit
 
     def _add_tree(self, tree: bytes, new: set[bytes]) -> None:
-        pending = [tree]
+        pending = [(tree, 0)]
         while pending:
-            tree = pending.pop()
+            tree, path = pending.pop()
             if tree in self.objects:
                 continue
             entries = decode_tree(self._store.read_kind(tree, TREE))
             self.objects.add(tree)
+            self.paths[tree] = path
             new.add(tree)
             for mode, name, entry in entries:
                 if mode == DIRECTORY_MODE:
-                    pending.append(entry)
+                    pending.append((entry, crc32(name.translate(None, _DIGITS) + b"/", path)))
                 elif entry not in self.objects:
                     if name == METADATA_NAME:
                         self._find_large(entry)
                     self.objects.add(entry)
+                    self.paths[entry] = crc32(name.translate(None, _DIGITS), path)
                     new.add(entry)
 
     def _find_large(self, blob: bytes) -> None:

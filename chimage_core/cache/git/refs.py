@@ -148,6 +148,11 @@ class References:
         values = {name: commit for name, commit in (packed | loose).items() if name not in malformed}
         return dict(sorted(values.items())), sorted(malformed)
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether no reference has a file of its own."""
+        return not any(self._loose("refs/"))
+
     def names(self, prefix: str) -> list[str]:
         """Return the names of all references below `prefix`, sorted, also of malformed ones."""
         loose = set(self._loose(prefix))
