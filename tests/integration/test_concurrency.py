@@ -161,6 +161,23 @@ def test_the_same_instruction_in_two_builds_at_once(builds: Builds) -> None:
     assert marks(builds.chimage.run(*arguments, "-t", "c")) == "***"
 
 
+def test_a_build_hits_what_another_has_done_so_far(builds: Builds) -> None:
+    """A state is shared as soon as it is committed, not when its build is finished, or whatever becomes of that."""
+    steps = "FROM base\nRUN cat /proc/sys/kernel/random/uuid > /id\nRUN echo 2 > /two\n"
+    wait = f"RUN {WAIT.format(here='first.here', go='first.go')}\n"
+    options = ("--bind", f"{builds.context}:/mnt/0", str(builds.context))
+    dockerfile = builds.write("Dockerfile.first", steps + wait + "RUN false\n")
+    with builds.chimage.start("build", "-t", "first", "-f", str(dockerfile), *options) as first:
+        eventually(runs(builds, "first"))
+        assert marks(builds.build(steps + "RUN echo 3 > /three", tag="second")) == "***."
+        assert marks(builds.build(steps, tag="third")) == "***"
+        assert builds.read("id", "second+latest") == builds.read("id", "third+latest")
+        assert first.poll() is None
+        (builds.context / "first.go").touch()
+        assert first.wait(PATIENCE) == 1
+    assert marks(builds.build(steps + wait, "--bind", f"{builds.context}:/mnt/0", tag="fourth")) == "****"
+
+
 def test_many_at_once_in_a_storage_directory_that_none_of_them_has_made(
     chimage: Chimage, busybox: Path, tmp_path: Path
 ) -> None:
