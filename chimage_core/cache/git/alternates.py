@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 
-from chimage_core.cache.git.packdirectory import PackDirectory
+from chimage_core.cache.git.packdirectory import ATTEMPTS, PackDirectory
 from chimage_core.cache.git.packfile import Pack
 from chimage_core.errors import CacheBroken, FileError, file_errors
 from chimage_core.fs.atomic import sync_directory
@@ -44,17 +44,25 @@ class Alternates:
         """Take note of packs that were added since."""
         self._is_listed = True
         for packs in self._packs:
+            for _ in range(ATTEMPTS):
+                if self._open_unseen(packs):
+                    break
+
+    def _open_unseen(self, packs: PackDirectory) -> bool:
+        """Open the new packs of a directory; return False if one has vanished meanwhile."""
+        try:
+            indexes = packs.unseen()
+        except OSError as error:
+            self._blame(packs, f"{packs.path}: {error.strerror}")
+            return True
+        is_complete = True
+        for index in indexes:
             try:
-                indexes = packs.unseen()
-            except OSError as error:
-                self._blame(packs, f"{packs.path}: {error.strerror}")
-                continue
-            for index in indexes:
-                try:
-                    packs.open(index)
-                except (FileError, CacheBroken) as error:
-                    packs.ignore(index)
-                    self._blame(packs, error.message)
+                is_complete &= packs.open(index)
+            except (FileError, CacheBroken) as error:
+                packs.ignore(index)
+                self._blame(packs, error.message)
+        return is_complete
 
     def packs(self) -> Iterator[Pack]:
         """Give the packs that we know."""

@@ -1,11 +1,16 @@
 """The packs of one `objects` directory, as far as we have opened them."""
 
-import contextlib
+import errno
 import os
 
 from chimage_core.cache.git.packfile import Pack
 from chimage_core.errors import file_errors
 
+ATTEMPTS = 3
+"""Times to look for packs anew if some vanish while they are opened: each time somebody has replaced them."""
+
+_VANISHED = (errno.ENOENT, errno.ESTALE)
+"""The latter is said by network file systems."""
 _BIG = 4 << 20
 """Bytes. Mapped pages of smaller packs are not worth giving back."""
 
@@ -26,11 +31,20 @@ class PackDirectory:
         names = os.listdir(self.path)
         return [os.path.join(self.path, name) for name in names if name.endswith(".idx") and name not in self._seen]
 
-    def open(self, index: str) -> None:
-        """Open a pack, unless it has vanished (its objects are then in another). Raises FileError, CacheBroken."""
-        with file_errors("read build cache", index), contextlib.suppress(FileNotFoundError):
-            self.packs.insert(0, Pack(index))
+    def open(self, index: str) -> bool:
+        """Open a pack; return False if it has vanished: its objects are then in another, which may be new.
+
+        Raises FileError, CacheBroken.
+        """
+        with file_errors("read build cache", index):
+            try:
+                self.packs.insert(0, Pack(index))
+            except OSError as error:
+                if error.errno not in _VANISHED:
+                    raise
+                return False
             self._seen.add(os.path.basename(index))
+        return True
 
     def ignore(self, index: str) -> None:
         """Do not try this one again."""

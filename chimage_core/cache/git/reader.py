@@ -16,7 +16,7 @@ from functools import cached_property
 from chimage_core.cache.git import alternates, deflate
 from chimage_core.cache.git.alternates import Alternates
 from chimage_core.cache.git.objects import KIND_NAMES
-from chimage_core.cache.git.packdirectory import PackDirectory
+from chimage_core.cache.git.packdirectory import ATTEMPTS, PackDirectory
 from chimage_core.cache.git.packfile import OFFSET_DELTA, REPAIR_HINT, Pack, PackData
 from chimage_core.errors import CacheBroken, NotInCache
 
@@ -118,22 +118,25 @@ class ObjectStore:
     def refresh(self) -> None:
         """Take note of packs that were added since."""
         self._is_listed = True
-        try:
-            indexes = self._own.unseen()
-        except FileNotFoundError:
-            return
-        for index in indexes:
-            self.add_pack(index)
+        for _ in range(ATTEMPTS):
+            try:
+                indexes = self._own.unseen()
+            except FileNotFoundError:
+                return
+            found = [self.add_pack(index) for index in indexes]
+            if all(found):
+                return
 
-    def add_pack(self, index: str) -> None:
-        """Take note of a pack of the repository itself, unless it has vanished (its objects are then in another)."""
+    def add_pack(self, index: str) -> bool:
+        """Take note of a pack of the repository itself; return False if it has vanished."""
         try:
-            self._own.open(index)
+            return self._own.open(index)
         except CacheBroken as error:
             if self._on_damage is None:
                 raise
             self._own.ignore(index)
             self._on_damage(index, error)
+            return True
 
     def packs(self) -> list[Pack]:
         """Return the packs that we know; none that is borrowed."""

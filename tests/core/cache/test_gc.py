@@ -340,6 +340,20 @@ def test_cancelling_leaves_everything(site: Site) -> None:
     assert contents(site, states) == before
 
 
+def test_who_reads_meanwhile_finds_everything(site: Site) -> None:
+    """Readers take no lock: packs vanish while they list them, open them, and read them."""
+    states = make_states(site, 3)
+    names = [name for pack in site.cache().engine.store.packs() for _, name in pack.entries()]
+    opened, listed, late = (site.cache().engine.store for _ in range(3))
+    expected = [opened.read(name) for name in names]
+    listed.packs()
+    collect(site, None)
+    assert [opened.read(name) for name in names] == expected
+    assert [listed.read(name) for name in names] == expected
+    assert [late.read(name) for name in names] == expected
+    assert site.cache().find(states[0].state) == states[0]
+
+
 _WORK = """
 import sys
 sys.path[:0] = [sys.argv[1]]
@@ -391,3 +405,36 @@ def test_killed_at_random_moments_nothing_is_lost(site: Site, git: str | None) -
     assert len(packs(site)) == 2
     assert not [path for path in Path(site.repository).rglob("*") if "tmp" in path.name]
     assert_sound(site)
+
+
+_WORK_OFTEN = """
+import sys
+sys.path[:0] = [sys.argv[1]]
+from pathlib import Path
+from tests.core.cache.support import Site, commit, write_files
+from tests.core.cache.test_gc import collect
+site = Site(Path(sys.argv[2]))
+place = site.place("image")
+parent = site.cache().head("image")
+for number in range(25):
+    site.cache().opening(place)
+    write_files(place.root, {"changing": str(number)})
+    parent = commit(site.cache(), place, parent, key=b"often %d" % number)
+    site.cache().publish("image", parent)
+    collect(site, None)
+"""
+
+
+def test_packs_may_be_replaced_again_and_again_while_others_read(site: Site) -> None:
+    """Between listing the packs and opening one, another may have taken its place."""
+    (state,) = make_states(site, 1)
+    names = [name for pack in site.cache().engine.store.packs() for _, name in pack.entries()]
+    reads = 0
+    with subprocess.Popen([sys.executable, "-c", _WORK_OFTEN, _PROJECT, str(site.root)]) as child:
+        while child.poll() is None:
+            assert site.cache().find(state.state) == state
+            store = site.cache().engine.store
+            assert all(store.exists(name) for name in names[:: len(names) // 20])
+            reads += 1
+    assert child.returncode == 0
+    assert reads > 10
