@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chimage_core.cancel import CancelToken
-from chimage_core.errors import ChimageError, FileError, UsageError
+from chimage_core.errors import ChimageError, DependencyMissing, FileError, RunnerError, UsageError
 from chimage_core.events import Sink, Warned, without_repetition
 from chimage_core.runner.supply import RunnerSupply
 from chimage_core.settings import Settings
@@ -38,7 +38,7 @@ class Workspace:
         layout: Layout,
         locks: Locks,
         *,
-        open_git_cache: "Callable[[], GitCache]",
+        open_git_cache: "Callable[[Callable[[], bool]], GitCache]",
         open_no_cache: "Callable[[Images], Cache] | None",
         open_inputs: "Callable[[], InputsStore]",
         rebuilds: bool,
@@ -70,7 +70,7 @@ class Workspace:
     @cached_property
     def lasting_cache(self) -> "GitCache":
         """The build cache on the disk, also where `cache` is off: deleting and recovering concern it, too."""
-        return self._open_git_cache()
+        return self._open_git_cache(self._has_overlays)
 
     @cached_property
     def inputs(self) -> "InputsStore":
@@ -89,6 +89,13 @@ class Workspace:
             from chimage_core.errors import CacheDisabled
 
             raise CacheDisabled("the build cache is disabled", hint="omit --no-cache, or unset $CH_IMAGE_CACHE")
+
+    def _has_overlays(self) -> bool:
+        """Tell whether RUN works on overlays here; not if nothing can be run at all."""
+        try:
+            return self.runners.can_overlay()
+        except (RunnerError, DependencyMissing):
+            return False
 
     @cached_property
     def architecture(self) -> str:
@@ -155,7 +162,7 @@ def _assembled(
     return Workspace(
         layout,
         locks,
-        open_git_cache=lambda: _git_cache(settings, layout, emit, cancel),
+        open_git_cache=lambda has_overlays: _git_cache(settings, layout, has_overlays, emit, cancel),
         open_no_cache=open_no_cache if settings.cache == "disabled" else None,
         open_inputs=lambda: _inputs(settings, layout, emit),
         rebuilds=settings.cache == "rebuild",
@@ -165,7 +172,9 @@ def _assembled(
     )
 
 
-def _git_cache(settings: Settings, layout: Layout, emit: Sink, cancel: CancelToken) -> "GitCache":
+def _git_cache(
+    settings: Settings, layout: Layout, has_overlays: Callable[[], bool], emit: Sink, cancel: CancelToken
+) -> "GitCache":
     from chimage_core.cache.git.cache import GitCache
     from chimage_core.cache.protocol import CacheMode
 
@@ -179,9 +188,14 @@ def _git_cache(settings: Settings, layout: Layout, emit: Sink, cancel: CancelTok
         xattrs=settings.xattrs,
         shared=shared,
         uses=layout.uses,
+        declared=settings.cache_large,
+        may_link=has_overlays,
     )
+
+
 def _inputs(settings: Settings, layout: Layout, emit: Sink) -> "InputsStore":
     from chimage_core.cache.inputs_store import InputsStore
+
     shared = [InputsStore(Layout(path).inputs, emit) for path in settings.cache_shared if path != layout.root]
     return InputsStore(layout.inputs, emit, shared)
 

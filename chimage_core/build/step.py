@@ -25,6 +25,8 @@ class Tools(NamedTuple):
     """Of `--bind`; what root emulation needs comes in addition."""
     opening: Callable[[ImagePlace], None]
     """To be called before anything in a root file system is changed in place."""
+    unshare: Callable[[ImagePlace], None]
+    """To be called before files may be written to that are there already."""
     cancel: CancelToken
     with_xattrs: bool
     emit: Sink

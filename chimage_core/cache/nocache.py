@@ -95,6 +95,9 @@ class NoCache:
         self._held.pop(place.root, None)
         stamp.forget(place)
 
+    def unshare(self, place: ImagePlace) -> None:
+        """Do nothing: nothing is shared."""
+
     def commit(self, place: ImagePlace, record: StepRecord) -> Snapshot:
         """Complete the directory; it is the snapshot."""
         self.opening(place)

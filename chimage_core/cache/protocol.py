@@ -138,6 +138,12 @@ class Cache(Protocol):
         Not needed before a RUN whose changes go to an overlay.
         """
 
+    def unshare(self, place: ImagePlace) -> None:
+        """Make every file of the place its own: it is about to be written to in place, and not through an overlay.
+
+        Raises FileError, Cancelled.
+        """
+
     def commit(self, place: ImagePlace, record: StepRecord) -> Snapshot:
         """Remember what `place.root` holds now, after writing the configuration into it; `held` is then that snapshot.
 

@@ -43,7 +43,7 @@ class ContentCopier:
     def copy(self, source: int, target: int, status: os.stat_result) -> None:
         """Fill the empty file `target` from `source`, whose fstat(2) is `status`. Raises OSError, Cancelled."""
         size = status.st_size
-        if size == 0 or (self._can_clone and self._clone(source, target)):
+        if size == 0 or (self._can_clone and self.clone(source, target)):
             return
         is_sparse = status.st_blocks * 512 < size
         if size <= _SMALL and not is_sparse:
@@ -54,7 +54,8 @@ class ContentCopier:
         if is_sparse:
             os.ftruncate(target, size)
 
-    def _clone(self, source: int, target: int) -> bool:
+    def clone(self, source: int, target: int) -> bool:
+        """Let the empty file `target` share the blocks of `source`; return False if they cannot. Raises OSError."""
         try:
             fcntl.ioctl(target, _FICLONE, source)
         except OSError as error:

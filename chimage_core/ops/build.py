@@ -360,6 +360,7 @@ class _Build:
             forcer=request.forcer,
             binds=request.binds,
             opening=workspace.cache.opening,
+            unshare=workspace.cache.unshare,
             cancel=workspace.cancel,
             with_xattrs=request.with_xattrs,
             emit=workspace.emit,

@@ -130,6 +130,7 @@ class Execute(NamedTuple):
             prepare(_upper(place), _work(place))
             return Overlay(_upper(place), _work(place))
         tools.opening(place)
+        tools.unshare(place)
         make_directories(place.root, self.workdir)
         return None
 

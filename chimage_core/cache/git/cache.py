@@ -50,13 +50,17 @@ class GitCache:
         clock: Callable[[], float] = time.time,
         shared: "Sequence[SharedCache]" = (),
         uses: str | None = None,
+        declared: int = 0,
+        may_link: Callable[[], bool] = bool,
     ) -> None:
         """Use the repository at this path. It is opened when needed, and made when something is to be remembered.
 
         `sync`: a commit is on the disk when it returns. `workers`: processes for heavy work; 0: one per core, at most
         8. `deflate`: whole images are deflated (0.4 times the disk space, for 1.4 times the CPU time of a commit and
         1.7 times that of a restore). What is in the `shared` caches is found, too; ours comes first. `uses` is the
-        log of what was used when; None: none is kept. All methods but `reset` and `sweep` raise as `Repository` does.
+        log of what was used when; None: none is kept. `declared`: bytes from which on the user calls a file large; 0:
+        none is. `may_link` tells whether RUN works on overlays. All methods but `reset` and `sweep` raise as
+        `Repository` does.
         """
         self._path = repository
         self._mode = mode
@@ -71,6 +75,8 @@ class GitCache:
             workers=workers or min(len(os.sched_getaffinity(0)), _MOST_WORKERS),
             deflate=deflate,
             clock=clock,
+            declared=declared,
+            may_link=may_link,
         )
 
     # Looking up
@@ -143,6 +149,10 @@ class GitCache:
     def opening(self, place: ImagePlace) -> None:
         """Say that the place is about to be changed."""
         self._places.open(place)
+
+    def unshare(self, place: ImagePlace) -> None:
+        """Let the place share no file with the large files."""
+        self.engine.large.unshare(place.root)
 
     def commit(self, place: ImagePlace, record: StepRecord) -> Snapshot:
         """Remember what the place holds; see the protocol."""

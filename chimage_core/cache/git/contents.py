@@ -8,7 +8,7 @@ from typing import Any
 
 from chimage_core.cache.git import workers
 from chimage_core.cache.git.known import Known
-from chimage_core.cache.git.packs import PackWriter
+from chimage_core.cache.git.packs import PackWriter, identify_file
 from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.trees import ObjectSink
 from chimage_core.cancel import CancelToken
@@ -36,6 +36,10 @@ class Content:
     """The blob; empty before it was read."""
     extents: list[tuple[int, int]] | None = None
     """The (offset, length) parts that the blob holds; None: all."""
+    is_candidate: bool = False
+    """It belongs to the large files, unless it turns out to be sparse: it is named, but not stored as a blob."""
+    large: bytes = b""
+    """Its name among the large files; empty: it is a blob."""
 
 
 def content_of(status: os.stat_result) -> Content:
@@ -45,7 +49,10 @@ def content_of(status: os.stat_result) -> Content:
 
 
 def read_content(path: bytes, content: Content, sink: ObjectSink) -> None:
-    """Read a file into the sink. Raises FileError; CacheError if it changes meanwhile."""
+    """Read a file into the sink, or only name it, if it is a large one.
+
+    Raises FileError; CacheError if it changes meanwhile.
+    """
     # No context manager: this is done for every file of an image.
     try:
         _read(path, content, sink)
@@ -63,6 +70,10 @@ def _read(path: bytes, content: Content, sink: ObjectSink) -> None:
             content.extents = _find_extents(descriptor, size)
             if content.extents is not None:
                 size = sum(length for _, length in content.extents)
+        if content.is_candidate and content.extents is None:
+            content.name = identify_file(descriptor, size, [(0, size)])
+            content.large = content.name.hex().encode()
+            return
         content.name = sink.add_file(descriptor, size, content.extents)
     finally:
         os.close(descriptor)
@@ -119,6 +130,7 @@ def read_in_parallel(files: Sequence[tuple[bytes, Content]], reading: Reading, s
                 b"\0".join([files[number][0] for number in part]),
                 array("Q", [files[number][1].size for number in part]).tobytes(),
                 [position for position, number in enumerate(part) if files[number][1].may_be_sparse],
+                [position for position, number in enumerate(part) if files[number][1].is_candidate],
             )
             for part in parts
         ],
@@ -131,6 +143,8 @@ def read_in_parallel(files: Sequence[tuple[bytes, Content]], reading: Reading, s
                 content = files[number][1]
                 content.name = names[20 * position : 20 * position + 20]
                 content.extents = extents.get(position)
+                if content.is_candidate and content.extents is None:
+                    content.large = content.name.hex().encode()
 
 
 def pack_files(payload: Any, numbers: Iterator[int]) -> Any:
@@ -140,10 +154,10 @@ def pack_files(payload: Any, numbers: Iterator[int]) -> Any:
     answers = []
     with PackWriter(os.path.join(objects, "pack"), known, deflated=deflated, sync=sync) as pack:
         for number in numbers:
-            paths, sizes, sparse = parts[number]
+            paths, sizes, sparse, candidates = parts[number]
             names, extents = [], {}
             for position, (path, size) in enumerate(zip(paths.split(b"\0"), array("Q", sizes), strict=True)):
-                content = Content(size, position in sparse)
+                content = Content(size, position in sparse, is_candidate=position in candidates)
                 read_content(path, content, pack)
                 names.append(content.name)
                 if content.extents is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from chimage_core.cache.git import metadata, statcache
-from chimage_core.cache.git.materialize import Filled, Materializer, finish_directory, make_entry_at, make_link
+from chimage_core.cache.git.materialize import Filled, Materializer, finish_directory, make_late
 from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, Record, numbers_of, pack_numbers
 from chimage_core.cache.git.trees import Directory, ObjectReader, beneath, join, load_directory, walk
 from chimage_core.errors import file_errors
@@ -80,9 +80,8 @@ def apply(delta: Delta, root: str, records: dict[bytes, Record], maker: Material
             maker.cancel.check()
             filled += _make(visit, top, records, maker, first)
         # Only now, since a link may lead from one new directory into another, and that may be closed.
-        for path, folder in filled:
-            for below, record in maker.finish(folder).items():
-                records[join(path, below) if below else path] = record
+        for folder in filled:
+            records.update(maker.finish(folder))
         for visit in reversed(visits):
             own = finish_directory(top + visit.path, visit.own, maker.xattrs, exact=True)
             _, names, numbers = records[visit.path]
@@ -116,7 +115,8 @@ def _only_metadata_differs(name: bytes, old: Directory, new: Directory) -> bool:
         other is not None
         and one[:1] == other[:1] == b"f"
         and old.contents[name] == new.contents[name]
-        and not any(key in line for key in (b" hl=", b" ext=") for line in (one, other))
+        # What is linked to others may not be changed where it is.
+        and not any(key in line for key in (b" hl=", b" ext=", b" big=") for line in (one, other))
     )
 
 
@@ -180,25 +180,19 @@ def _ancestors(path: bytes) -> Iterator[bytes]:
 
 def _make(
     visit: _Visit, top: bytes, records: dict[bytes, Record], maker: Materializer, first: dict[int, bytes]
-) -> list[tuple[bytes, Filled]]:
-    """Make and alter the entries of a directory; return the new subdirectories, which are to be finished, by path."""
+) -> list[Filled]:
+    """Make and alter the entries of a directory; return the new subdirectories, which are to be finished."""
     filled = []
     listing = statcache.entries(records[visit.path])
     for name, line, content in visit.made:
-        entry = metadata.parse_line(line)
-        full = top + join(visit.path, name)
-        if entry.link is not None:
-            make_link(maker.store, full, entry, content, maker.xattrs, first)
-            status = os.lstat(full)
-        else:
-            status = make_entry_at(maker.store, full, entry, content, maker.xattrs)
-        listing[name] = pack_numbers(numbers_of(status))
+        make_late(maker, top[:-1], visit.path, metadata.parse_line(line), content, first)
+        listing[name] = pack_numbers(numbers_of(os.lstat(top + join(visit.path, name))))
     for name, line in visit.altered:
         listing[name] = pack_numbers(numbers_of(_alter(top + join(visit.path, name), line, maker.xattrs)))
     for name, tree in visit.folders:
         child = join(visit.path, name)
         os.mkdir(top + child, 0o700)
-        filled.append((child, maker.fill(tree, os.fsdecode(top + child), first)))
+        filled.append(maker.fill(tree, os.fsdecode(top[:-1]), first, child))
         listing[name] = _DIRECTORY
     records[visit.path] = statcache.make_record(b"", listing)
     return filled

@@ -25,9 +25,11 @@ class Found:
 
     def line(self) -> bytes:
         """Return its metadata line."""
-        keys = self.keys
-        if self.content is not None and self.content.extents is not None:
-            keys = [metadata.extents_key(self.content.extents, self.content.size), *keys]
+        keys, content = self.keys, self.content
+        if content is not None and content.large:
+            keys = [metadata.large_key(content.large, content.size), *keys]
+        elif content is not None and content.extents is not None:
+            keys = [metadata.extents_key(content.extents, content.size), *keys]
         return metadata.line(self.kind, self.mode, self.mtime, self.name, keys)
 
 

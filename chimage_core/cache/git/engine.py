@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.cache.git import alternates
@@ -16,7 +17,8 @@ from chimage_core.errors import CacheBroken, NotInCache
 from chimage_core.events import Sink, Warned
 
 if TYPE_CHECKING:
-    # Imported by who makes one: most people share no cache.
+    # Imported by who makes one: most people share no cache, and hits read no file.
+    from chimage_core.cache.git.large import LargeStore
     from chimage_core.cache.git.shared import SharedCache
 
 _TOKEN = re.compile(r"[0-9a-f]{40}")
@@ -36,6 +38,10 @@ class Options(NamedTuple):
     deflate: bool
     """Whole images are deflated."""
     clock: Callable[[], float]
+    declared: int
+    """Bytes from which on the user calls a file large; 0: none is."""
+    may_link: Callable[[], bool]
+    """Tells whether RUN writes to an overlay, so that files of images may be links to large files."""
 
 
 class Engine:
@@ -55,11 +61,16 @@ class Engine:
         self._whole: set[bytes] = set()
         """Commits that can be read, with all their ancestors."""
 
-    @property
-    def shared_large(self) -> tuple[str, ...]:
-        """Directories of large files of other storage directories: to be read, never to be written or linked from."""
+    @cached_property
+    def large(self) -> "LargeStore":
+        """The large files, beside the repository; those of other storage directories are read, never linked from."""
+        from chimage_core.cache.git.large import LargeStore
+
         repositories = map(os.path.dirname, self.store.alternates.directories)
-        return tuple(os.path.join(os.path.dirname(repository), "large") for repository in repositories)
+        own, *borrowed = (
+            os.path.join(os.path.dirname(path), "large") for path in (self.repository.path, *repositories)
+        )
+        return LargeStore(own, tuple(borrowed), self.options)
 
     def prepare(self) -> None:
         """Make the repository if it is missing, and let it name the shared ones: what comes into it may need them.

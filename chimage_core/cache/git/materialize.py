@@ -1,9 +1,10 @@
 """Make files from the cache: a whole image into a new directory, by several processes.
 
-The order matters: first all directories, writable for us; then files, FIFOs and symbolic links; then hard links, which
-may span directories and workers; last the metadata of directories, from the deepest up, since making an entry changes
-the time of its directory. The new directory is private until it is complete, and every file is made with O_EXCL and
-O_NOFOLLOW relative to an open directory, so no symbolic link of the image can lead us elsewhere.
+The order matters: first all directories, writable for us; then files, FIFOs and symbolic links; then large files, which
+are mostly linked, and hard links, which may span directories and workers; last the metadata of directories, from the
+deepest up, since making an entry changes the time of its directory. The new directory is private until it is complete,
+and every file is made with O_EXCL and O_NOFOLLOW relative to an open directory, so no symbolic link of the image can
+lead us elsewhere.
 """
 
 import os
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chimage_core.cache.git import metadata, statcache, workers
+from chimage_core.cache.git.large import LargeStore
 from chimage_core.cache.git.metadata import Entry
 from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, Record, numbers_of, own_numbers, pack_numbers
@@ -36,7 +38,8 @@ class _Folder:
     tree: bytes
     own: bytes
     files: int
-    has_links: bool
+    has_late: bool
+    """Some of its files are made last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Filled:
 
     target: str
     folders: list[_Folder]
-    """Parents first."""
+    """Parents first; paths are relative to `target`."""
     records: dict[bytes, Record]
 
 
@@ -56,6 +59,7 @@ class Materializer:
     objects: str
     """The `objects` directory of the repository."""
     store: ObjectStore
+    large: LargeStore
     xattrs: bool
     workers: int
     cancel: CancelToken
@@ -67,18 +71,19 @@ class Materializer:
         """
         return self.finish(self.fill(tree, target, {}))
 
-    def fill(self, tree: bytes, target: str, first: dict[int, bytes]) -> "Filled":
+    def fill(self, tree: bytes, target: str, first: dict[int, bytes], top: bytes = b"") -> "Filled":
         """Do what `make` does but for the metadata of directories: until `finish`, all of them can be entered.
 
-        `first` has, by hard link group, a file outside of the tree that belongs to the group; it is completed.
+        The tree is that of the empty directory `top` in the image `target`. `first` has, by hard link group, a file
+        outside of the tree that belongs to the group; it is completed.
         """
         root = os.fsencode(target)
         with file_errors("write image", target):
-            folders = self._make_folders(tree, root)
+            folders = self._make_folders(tree, root, top)
             records = self._make_files(folders, root)
-            linked = [folder for folder in folders if folder.has_links]
-            if linked:
-                self._make_links(root, linked, records, first)
+            late = [folder for folder in folders if folder.has_late]
+            if late:
+                self._make_late(root, late, records, first)
         return Filled(target, folders, records)
 
     def finish(self, filled: "Filled") -> dict[bytes, Record]:
@@ -91,16 +96,16 @@ class Materializer:
                 records[folder.path] = own, names, numbers
         return records
 
-    def _make_folders(self, tree: bytes, root: bytes) -> list[_Folder]:
+    def _make_folders(self, tree: bytes, root: bytes, top: bytes) -> list[_Folder]:
         """Make all directories; return them, parents first."""
         folders = []
-        pending = [(b"", tree)]
+        pending = [(top, tree)]
         while pending:
             path, folder_tree = pending.pop()
-            own, below, files, has_links = load_own(self.store, folder_tree)
-            if path:
+            own, below, files, has_late = load_own(self.store, folder_tree)
+            if path != top:
                 os.mkdir(root + b"/" + path, 0o700)
-            folders.append(_Folder(path, folder_tree, own, files, has_links))
+            folders.append(_Folder(path, folder_tree, own, files, has_late))
             pending += [(join(path, name), child) for name, child in below.items()]
         return folders
 
@@ -120,18 +125,18 @@ class Materializer:
         answers = workers.run(make_files, payload, len(parts), processes, self.cancel)
         return {path: (b"", names, numbers) for answer in answers for path, names, numbers in answer}
 
-    def _make_links(
+    def _make_late(
         self, root: bytes, folders: list[_Folder], records: dict[bytes, Record], first: dict[int, bytes]
     ) -> None:
-        """Make the hard links in some directories, and put their numbers into the records."""
+        """Make the large files and hard links in some directories, and put their numbers into the records."""
         made: list[tuple[bytes, list[bytes]]] = []
         for folder in sorted(folders, key=lambda folder: folder.path):
             directory = load_directory(self.store, folder.tree)
-            names = [name for name, line in directory.lines.items() if metadata.link_number(line) is not None]
+            names = [name for name, line in directory.lines.items() if b" hl=" in line or b" big=" in line]
             for name in names:
+                self.cancel.check()
                 entry = metadata.parse_line(directory.lines[name])
-                full = root + b"/" + join(folder.path, name)
-                make_link(self.store, full, entry, directory.contents.get(name), self.xattrs, first)
+                make_late(self, root, folder.path, entry, directory.contents.get(name), first)
             made.append((folder.path, names))
         # Only now, since every further link changes the ctime of all.
         for path, names in made:
@@ -141,18 +146,25 @@ class Materializer:
             records[path] = statcache.make_record(records[path][0], listing)
 
 
-def make_link(
-    store: ObjectStore, full: bytes, entry: Entry, content: bytes | None, xattrs: bool, first: dict[int, bytes]
+def make_late(
+    maker: Materializer, root: bytes, folder: bytes, entry: Entry, content: bytes | None, first: dict[int, bytes]
 ) -> None:
-    """Make a member of a hard link group: a link to the first of them, or that first one."""
-    number = entry.link
-    if number is None:
-        raise ValueError("not a hard link")
-    if number in first:
-        os.link(first[number], full, follow_symlinks=False)
-    else:
-        make_entry_at(store, full, entry, content, xattrs)
-        first[number] = full
+    """Make any entry of a directory: of a hard link group, a link to the first of them, or that first one."""
+    full = root + b"/" + join(folder, entry.name)
+    if entry.link is not None and entry.link in first:
+        os.link(first[entry.link], full, follow_symlinks=False)
+        return
+    parent = root + b"/" + folder
+    descriptor = os.open(parent, OPEN_DIRECTORY)
+    try:
+        if entry.large:
+            maker.large.place(entry, join(folder, entry.name), descriptor)
+        else:
+            make_entry(maker.store, descriptor, parent, entry, content, maker.xattrs)
+    finally:
+        os.close(descriptor)
+    if entry.link is not None:
+        first[entry.link] = full
 
 
 def make_files(payload: Any, numbers: Iterator[int]) -> Any:
@@ -169,14 +181,14 @@ def make_files(payload: Any, numbers: Iterator[int]) -> Any:
 
 
 def _fill_directory(store: ObjectStore, full: bytes, tree: bytes, xattrs: bool) -> tuple[bytes, bytes]:
-    """Make all entries of a directory that are neither directories nor hard links; return names and numbers."""
+    """Make the entries of a directory but for what is made earlier or later; return names and numbers of all."""
     directory = load_directory(store, tree)
     listing = dict.fromkeys(directory.folders, _DIRECTORY)
     descriptor = os.open(full, OPEN_DIRECTORY)
     try:
         for name, line in directory.lines.items():
             entry = metadata.parse_line(line)
-            if entry.link is not None:
+            if entry.link is not None or entry.large:
                 listing[name] = _NOT_YET
                 continue
             status = make_entry(store, descriptor, full, entry, directory.contents.get(name), xattrs)
@@ -190,32 +202,13 @@ def _fill_directory(store: ObjectStore, full: bytes, tree: bytes, xattrs: bool) 
 _DIRECTORY = pack_numbers(DIRECTORY_NUMBERS)
 
 
-def make_entry_at(store: ObjectStore, full: bytes, entry: Entry, content: bytes | None, xattrs: bool) -> os.stat_result:
-    """Make one entry by its full path; see `make_entry`."""
-    parent = full.rpartition(b"/")[0]
-    descriptor = os.open(parent, OPEN_DIRECTORY)
-    try:
-        return make_entry(store, descriptor, parent, entry, content, xattrs)
-    finally:
-        os.close(descriptor)
-
-
 def make_entry(
-    store: ObjectStore,
-    directory: int,
-    full: bytes,
-    entry: Entry,
-    content: bytes | None,
-    xattrs: bool,
-    name: bytes | None = None,
+    store: ObjectStore, directory: int, full: bytes, entry: Entry, content: bytes | None, xattrs: bool
 ) -> os.stat_result:
-    """Make a file, symbolic link or FIFO in an open directory (whose path is `full`); return its status.
-
-    `name` replaces the entry's own name.
-    """
-    name = name or entry.name
+    """Make a file, symbolic link or FIFO in an open directory (whose path is `full`); return its status."""
+    name = entry.name
     if entry.kind == "f":
-        return _make_file(store, directory, entry, content or b"", xattrs, name)
+        return _make_file(store, directory, entry, content or b"", xattrs)
     times = (entry.mtime, entry.mtime)
     if entry.kind == "l":
         target = b"".join(store.chunks(content or b""))
@@ -245,13 +238,11 @@ def finish_directory(full: bytes, own: bytes, xattrs: bool, *, exact: bool = Fal
     return own_numbers(os.lstat(full))
 
 
-def _make_file(
-    store: ObjectStore, directory: int, entry: Entry, content: bytes, xattrs: bool, name: bytes
-) -> os.stat_result:
+def _make_file(store: ObjectStore, directory: int, entry: Entry, content: bytes, xattrs: bool) -> os.stat_result:
     attributes = entry.xattrs if xattrs else ()
     # Attributes can only be set while the file is writable; the right mode from the start saves a system call.
     mode = 0o600 if attributes else entry.mode & 0o777
-    descriptor = os.open(name, _OPEN_NEW, mode, dir_fd=directory)
+    descriptor = os.open(entry.name, _OPEN_NEW, mode, dir_fd=directory)
     try:
         if entry.extents is None:
             for chunk in store.chunks(content):

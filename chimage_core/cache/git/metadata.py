@@ -20,7 +20,7 @@ themselves. Names are percent-encoded outside `!`-`~` and for `%` and `=`.
 | `ext=OFFSET+LENGTH,...;SIZE` | sparse: the blob is these parts joined, the file has SIZE bytes |
 | `x:NAME=BASE64` | extended attribute; ignored if it is none that images keep |
 | `own=UID:GID` | owner, if not 0:0 (not written by us, who have no privilege to keep one) |
-| `big=SHA1:SIZE` | the content is kept outside Git |
+| `big=NAME:SIZE` | the content is kept outside of Git (see `large`); the blob is a note about it |
 | `links=N` | on the `.` of the image's root: the highest `hl` number ever given |
 
 An unknown key is ignored, or refused if it starts with `!`.
@@ -48,6 +48,7 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9a-f]{2})")
 _REFUSED_BY_GIT = re.compile(
     rb"%|\.(?i:git|mailmap)|\.[\0-\xff]*[\x80-\xff]|[\0-\xff]*(?:~[0-9]|\\|\xe2[\x80\x81]|\xef\xbb)"
 )
+_LARGE_NAME = re.compile(rb"\??[0-9a-f]{40}")
 _LINE = re.compile(rb"([dflp])([0-7]{4}) (-?[0-9]{1,20}) ([!-~]+)((?: [!-~]+)*)")
 
 
@@ -107,6 +108,16 @@ def extents_key(extents: list[tuple[int, int]], size: int) -> bytes:
     return b"ext=%s;%d" % (b",".join([b"%d+%d" % extent for extent in extents]), size)
 
 
+def large_key(name: bytes, size: int) -> bytes:
+    """Return the key of a large file."""
+    return b"big=%s:%d" % (name, size)
+
+
+def large_name(text: bytes) -> bytes:
+    """Return what the content is called among the large files in a line; empty if it is not there."""
+    return text.partition(b" big=")[2].partition(b":")[0]
+
+
 def line_name(text: bytes) -> bytes:
     """Return the name in a line, without checking the rest."""
     return unquote(text.split(b" ", 3)[2])
@@ -143,7 +154,9 @@ class Entry:
     link: int | None = None
     extents: tuple[tuple[int, int], ...] | None = None
     size: int = 0
-    """Only with extents."""
+    """Only with extents, or if it is large."""
+    large: bytes = b""
+    """Name of its content among the large files; empty: the content is a blob."""
     xattrs: tuple[tuple[str, bytes], ...] = ()
 
 
@@ -188,12 +201,21 @@ def _parse_keys(entry: Entry, keys: list[bytes]) -> None:
                 raise ValueError("NUL in the name of an attribute")
             if xattr.is_kept(name):  # Others mean something to the kernel, as those of overlays do.
                 xattrs.append((name, base64.b64decode(value, validate=True)))
-        elif key == b"big" or key.startswith(b"!"):
+        elif key == b"big":
+            entry.large, entry.size = _parse_large(value)
+        elif key.startswith(b"!"):
             raise CacheBroken(
                 f"the build cache needs a newer version of this program: {key.decode()} of file {entry.name!r}",
                 hint="use a newer version, or delete the cache with build-cache --reset",
             )
     entry.xattrs = tuple(xattrs)
+
+
+def _parse_large(value: bytes) -> tuple[bytes, int]:
+    name, _, size = value.partition(b":")
+    if _LARGE_NAME.fullmatch(name) is None:
+        raise ValueError("not the name of a large file")
+    return name, _number(size)
 
 
 def _parse_extents(value: bytes) -> tuple[tuple[tuple[int, int], ...], int]:

@@ -11,7 +11,7 @@ from chimage_core.cache.git.draft import Draft
 from chimage_core.cache.git.engine import Engine
 from chimage_core.cache.git.objects import COMMIT, Commit
 from chimage_core.cache.git.places import Base, Places, known_stamp
-from chimage_core.cache.git.recording import pending_files, read_here, scan
+from chimage_core.cache.git.recording import draft_contents, scan
 from chimage_core.cache.git.treebuild import build_tree
 from chimage_core.cache.git.trees import join
 from chimage_core.cache.stamp import PlaceState, Stamp
@@ -49,8 +49,8 @@ def difference(engine: Engine, place: ImagePlace) -> list[str] | None:
     if base is None:
         return None
     draft = Draft(engine.store)
-    scanner = scan(engine, place, None, base, draft)
-    read_here(pending_files(scanner), draft)
+    scanner = scan(engine, place, None, base, draft, likewise=True)
+    draft_contents(scanner, draft)
     present = build_tree(scanner.changes, base.trees, draft) or base.root
     return sorted({*_paths(engine, base, draft, present), *scanner.devices})
 

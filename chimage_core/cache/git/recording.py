@@ -1,25 +1,28 @@
 """Remember what a place holds: a commit.
 
-Order: contents, trees and commit in packs, on the disk; then the reference of the state; then the stamp of the place;
-then its stat cache. So a hit is never half a state, whenever the process is killed.
+Order: contents, trees and commit, on the disk; then the reference of the state; then the stamp of the place; then its
+stat cache. So a hit is never half a state, whenever the process is killed.
 """
 
 import contextlib
 import os
 import stat
 from collections.abc import Iterator
+from functools import partial
 
 from chimage_core.cache.git import tidy
 from chimage_core.cache.git.contents import Content, Reading, is_heavy, read_content, read_in_parallel
+from chimage_core.cache.git.draft import Draft
 from chimage_core.cache.git.engine import Engine
 from chimage_core.cache.git.known import Known
+from chimage_core.cache.git.large import refer
 from chimage_core.cache.git.objects import BLOB, COMMIT, DIRECTORY_MODE, FILE_MODE, TREE, Commit, encode_tree
 from chimage_core.cache.git.packs import PackWriter
 from chimage_core.cache.git.places import Base, Places
 from chimage_core.cache.git.repository import SIZE_CLASSES
 from chimage_core.cache.git.scan import Scanner
 from chimage_core.cache.git.treebuild import Identity, build_tree
-from chimage_core.cache.git.trees import ObjectSink
+from chimage_core.cache.git.trees import ObjectSink, join
 from chimage_core.cache.protocol import Snapshot, StepRecord
 from chimage_core.cache.stamp import PlaceState
 from chimage_core.cache.state import StateID
@@ -55,14 +58,26 @@ def record(engine: Engine, places: Places, place: ImagePlace, step: StepRecord, 
     return snapshot
 
 
-def scan(engine: Engine, place: ImagePlace, touched: Touched | None, base: Base | None, sink: ObjectSink) -> Scanner:
-    """Compare a place with its base: what was touched, or (None) everything."""
+def scan(
+    engine: Engine,
+    place: ImagePlace,
+    touched: Touched | None,
+    base: Base | None,
+    sink: ObjectSink,
+    *,
+    likewise: bool = False,
+) -> Scanner:
+    """Compare a place with its base: what was touched, or (None) everything.
+
+    `likewise`: what is a large file is so in the base, too.
+    """
     options = engine.options
     scanner = Scanner(
         place.root,
         {} if base is None else base.stats.records,
         None if base is None else base.trees,
         sink,
+        claim=partial(engine.large.claim, likewise=likewise),
         xattrs=options.xattrs,
         cancel=options.cancel,
     )
@@ -74,11 +89,11 @@ def scan(engine: Engine, place: ImagePlace, touched: Touched | None, base: Base 
 
 
 def pending_files(scanner: Scanner) -> list[tuple[bytes, Content]]:
-    """Return the files that a scan left to be read, by full path."""
+    """Return the files that a scan left to be read, by full path; not those that are known without being read."""
     return [
         (scanner.full_path(directory, found), found.content)
         for directory, found in scanner.pending
-        if found.content is not None
+        if found.content is not None and not found.content.large
     ]
 
 
@@ -86,6 +101,14 @@ def read_here(files: list[tuple[bytes, Content]], sink: ObjectSink) -> None:
     """Read files in this process."""
     for path, content in files:
         read_content(path, content, sink)
+
+
+def draft_contents(scanner: Scanner, draft: Draft) -> None:
+    """Find out what the files are that a scan left to be read, and store nothing."""
+    read_here(pending_files(scanner), draft)
+    for _, found in scanner.pending:
+        if found.content is not None and found.content.large:
+            refer(found.content, draft)
 
 
 def _take_changes(places: Places, place: ImagePlace, changes: Changes, base: Base | None) -> Touched | None:
@@ -142,7 +165,21 @@ def _scan_and_read(
         read_in_parallel(files, reading, engine.store)
     else:
         read_here(files, pack)
+    _keep_large(engine, scanner, pack)
     return scanner
+
+
+def _keep_large(engine: Engine, scanner: Scanner, pack: PackWriter) -> None:
+    """Put large files where they belong. That may change their ctimes."""
+    for directory, found in scanner.pending:
+        content = found.content
+        if content is not None and content.large:
+            engine.options.cancel.check()
+            engine.large.keep(scanner.full_path(directory, found), join(directory, found.name), content)
+            refer(content, pack)
+    for directory, found in scanner.pending:  # Only now: each further link of a file changes the ctime of all.
+        if found.content is not None and found.content.large:
+            scanner.restate(directory, found.name)
 
 
 def _report(scanner: Scanner, emit: Sink) -> None:
@@ -160,7 +197,6 @@ def _add_tree(pack: PackWriter, root: bytes, config: ImageConfig) -> bytes:
     tree = encode_tree(
         [
             (FILE_MODE, b"config.json", pack.add(BLOB, config.to_json())),
-            (FILE_MODE, b"large", pack.add(BLOB, b"")),
             (DIRECTORY_MODE, b"root", root),
         ]
     )

@@ -9,7 +9,7 @@ from chimage_core.cache.git.draft import Draft
 from chimage_core.cache.git.engine import Engine
 from chimage_core.cache.git.materialize import Materializer
 from chimage_core.cache.git.places import Places
-from chimage_core.cache.git.recording import pending_files, read_here, scan
+from chimage_core.cache.git.recording import draft_contents, pending_files, scan
 from chimage_core.cache.git.statcache import Record, own_numbers
 from chimage_core.cache.git.treebuild import build_tree
 from chimage_core.cache.protocol import Snapshot
@@ -49,13 +49,13 @@ def _change(engine: Engine, places: Places, snapshot: Snapshot, target: bytes, p
     # Already the scan may have to lift permissions for a moment.
     places.mark(place, base, PlaceState.DIRTY)
     draft = Draft(engine.store)
-    scanner = scan(engine, place, None, base, draft)
+    scanner = scan(engine, place, None, base, draft, likewise=True)
     if scanner.sockets or scanner.devices:
         return False
     files = pending_files(scanner)
     if len(files) > _DRAFT_FILES or sum(content.size for _, content in files) > _DRAFT_BYTES:
         return False
-    read_here(files, draft)
+    draft_contents(scanner, draft)
     present = build_tree(scanner.changes, base.trees, draft) or base.root
     difference = delta.compare(draft, present, engine.store, target)
     records = dict(base.stats.records)
@@ -90,7 +90,8 @@ def _replace(engine: Engine, places: Places, snapshot: Snapshot, target: bytes, 
 
 def _materializer(engine: Engine) -> Materializer:
     options = engine.options
-    return Materializer(engine.repository.objects, engine.store, options.xattrs, options.workers, options.cancel)
+    objects = engine.repository.objects
+    return Materializer(objects, engine.store, engine.large, options.xattrs, options.workers, options.cancel)
 
 
 def _move(new: str, root: str, record: Record) -> Record:

@@ -11,14 +11,22 @@ The directory belongs to us and nobody writes to it meanwhile (its name is locke
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 
 from chimage_core.cache.git import metadata, statcache
 from chimage_core.cache.git.contents import Content, content_of, read_content
 from chimage_core.cache.git.differences import Change, Found
 from chimage_core.cache.git.objects import BLOB
-from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, ENTRY, Record, numbers_of, own_numbers, pack_numbers
+from chimage_core.cache.git.statcache import (
+    DIRECTORY_NUMBERS,
+    ENTRY,
+    SHARED_SIZE,
+    Record,
+    numbers_of,
+    own_numbers,
+    pack_numbers,
+)
 from chimage_core.cache.git.trees import ObjectSink, Trees, beneath, join
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import file_errors
@@ -29,6 +37,9 @@ _NAME = attrgetter("name")
 _DIRECTORY = pack_numbers(DIRECTORY_NUMBERS)
 _LETTERS = {stat.S_IFREG: b"f", stat.S_IFLNK: b"l", stat.S_IFIFO: b"p"}
 
+Claim = Callable[[Content, bytes, os.stat_result, bytes], None]
+"""Decides whether the content of a file is kept as a large one: content, path in the image, status, and what the last
+content of that path is called among the large files, if it is there."""
 Visit = tuple[bytes, os.stat_result, Touched]
 """A directory that was there before: its path, its status, and what was touched in it."""
 
@@ -66,10 +77,14 @@ class Scanner:
         base: Trees | None,
         sink: ObjectSink,
         *,
+        claim: Claim,
         xattrs: bool,
         cancel: CancelToken,
     ) -> None:
-        """Compare `root` with the stat records and the tree of its last commit. What is read at once goes to `sink`."""
+        """Compare `root` with the stat records and the tree of its last commit. What is read at once goes to `sink`.
+
+        `claim` is called for the content of every big file that is left to be read.
+        """
         self.changes: dict[bytes, Change] = {}
         """By path; only directories in which something may differ."""
         self.records: dict[bytes, Record] = {}
@@ -84,6 +99,7 @@ class Scanner:
         self._old = records
         self._base = base
         self._sink = sink
+        self._claim = claim
         self._xattrs = xattrs
         self._cancel = cancel
         self._is_privileged = os.geteuid() == 0
@@ -170,7 +186,11 @@ class Scanner:
                 folders.append((entry.name, entry_status))
                 numbers += DIRECTORY_NUMBERS
             else:
-                numbers += (entry_status.st_ino, entry_status.st_ctime_ns, entry_status.st_size, mode)
+                size = entry_status.st_size
+                if size < SHARED_SIZE:
+                    numbers += (entry_status.st_ino, entry_status.st_ctime_ns, size, mode)
+                else:
+                    numbers += numbers_of(entry_status)
         record = own_numbers(status), b"/".join([entry.name for entry in entries]), pack_numbers(numbers)
         old = None if is_new else self._old.get(path)
         if record == old:
@@ -296,15 +316,24 @@ class Scanner:
             if self._behind_permissions:
                 read_content(full, found.content, self._sink)
             else:
+                if status.st_size >= SHARED_SIZE:
+                    self._claim_large(path, found, status)
                 self.pending.append((path, found))
             return
         with self._opened(full, status):
             found.keys = self._xattr_keys(full)
             read_content(full, found.content, self._sink)
-        self._restate(path, name, os.lstat(full))
+        self.restate(path, name)
 
-    def _restate(self, path: bytes, name: bytes, status: os.stat_result) -> None:
-        """Put the numbers of a file into its directory's record again: chmod has changed its ctime."""
+    def _claim_large(self, path: bytes, found: Found, status: os.stat_result) -> None:
+        directory = None if self._base is None else self._base.get(path)
+        line = b"" if directory is None else directory.lines.get(found.name, b"")
+        assert found.content is not None
+        self._claim(found.content, join(path, found.name), status, metadata.large_name(line))
+
+    def restate(self, path: bytes, name: bytes) -> None:
+        """Put the numbers of a file into its directory's record again: we have changed its ctime. Raises OSError."""
+        status = os.lstat(self._root + join(path, name))
         record = self.records.get(path)
         if record is not None:
             listing = statcache.entries(record)

@@ -9,6 +9,8 @@ from chimage_core.cache.git.differences import Change, Found
 from chimage_core.cache.git.trees import Directory, ObjectSink, Trees, join, store_directory
 
 _LINKS_KEY = re.compile(rb" links=([0-9]{1,18})")
+_LARGE = re.compile(rb" big=([0-9a-f]{40}):[0-9]+")
+"""A large file that was read. Where its content is kept is no part of what it is."""
 _TIMES = re.compile(rb"(?m)^([dflp][0-7]{4}) -?[0-9]+ ")
 _CONFIGURATION = b"ch"
 """Directory in the root of every image that holds our notes about it, made anew at every import."""
@@ -27,9 +29,10 @@ class Identity:
     def add(self, path: bytes, directory: Directory) -> None:
         """Take note of a directory, after all its subdirectories."""
         lines = b"\n".join([directory.own, *[directory.lines[name] for name in sorted(directory.lines)]])
-        digest = hashlib.sha256(_TIMES.sub(rb"\1 ", lines))
+        digest = hashlib.sha256(_LARGE.sub(b"", _TIMES.sub(rb"\1 ", lines)))
         for name in sorted(directory.contents):
-            digest.update(directory.contents[name])
+            large = _LARGE.search(directory.lines[name])
+            digest.update(bytes.fromhex(large[1].decode()) if large else directory.contents[name])
         for name in sorted(directory.folders):
             if path or name != _CONFIGURATION:
                 digest.update(b"\0" + name + b"\0" + self._known.pop(join(path, name)))

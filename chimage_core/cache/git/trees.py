@@ -80,8 +80,8 @@ def load_directory(store: ObjectReader, tree: bytes) -> Directory:
 def load_own(store: ObjectReader, tree: bytes) -> tuple[bytes, dict[bytes, bytes], int, bool]:
     """Read only what is needed to make the directory itself.
 
-    Returns its own line, its subdirectories, the number of other entries, and whether some are hard links. Nothing
-    but the names of subdirectories is checked; `load_directory` has to follow for the files.
+    Returns its own line, its subdirectories, the number of other entries, and whether some are hard links or large
+    files. Nothing but the names of subdirectories is checked; `load_directory` has to follow for the files.
     """
     folders, blob, files = {}, b"", 0
     for mode, name, object_name in decode_tree(store.read_kind(tree, TREE)):
@@ -95,7 +95,7 @@ def load_own(store: ObjectReader, tree: bytes) -> tuple[bytes, dict[bytes, bytes
         raise _broken(tree, "no metadata")
     data = store.read_kind(blob, BLOB)
     start = data.find(b"\n") + 1
-    return data[start : data.find(b"\n", start)], folders, files, b" hl=" in data
+    return data[start : data.find(b"\n", start)], folders, files, b" hl=" in data or b" big=" in data
 
 
 def store_directory(sink: ObjectSink, directory: Directory) -> bytes:

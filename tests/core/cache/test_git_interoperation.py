@@ -43,7 +43,7 @@ def test_a_log_is_readable(site: Site) -> None:
     log = site.git("log", "--all", "--format=%an|%at|%s|%(trailers:only)")
     assert log.strip() == f"chimage|1700000000|RUN.S echo hello|State-ID: {snapshot.state.hex}\nFormat: 1"
     names = site.git("ls-tree", "--name-only", snapshot.token).split()
-    assert names == ["config.json", "large", "root"]
+    assert names == ["config.json", "root"]
 
 
 def test_pygit2_reads_it(site: Site) -> None:

@@ -393,9 +393,9 @@ def test_chains_of_shared_caches_end(pair: Pair, tmp_path: Path) -> None:
 
 
 def test_large_files_are_looked_for_in_the_other_storage_directory(pair: Pair) -> None:
-    assert pair.open().engine.shared_large == (str(pair.theirs.root / "cache/large"),)
+    assert pair.open().engine.large.borrowed == (str(pair.theirs.root / "cache/large"),)
     pair.build_on_top()
-    assert pair.open(shared=False).engine.shared_large == (str(pair.theirs.root / "cache/large"),)
+    assert pair.open(shared=False).engine.large.borrowed == (str(pair.theirs.root / "cache/large"),)
 
 
 def test_a_reset_forgets_the_shared_cache_too(sealed: Pair) -> None:

@@ -1,0 +1,349 @@
+"""Large files: contents that are kept beside the repository instead of in packs.
+
+Half of an image's bytes are in a few big files. Kept as files, they are neither read twice nor deflated nor repacked,
+and an image is unpacked without copying them. `cache/large/<aa>/<name>-<mode>.<mtime>.<where>` holds one content:
+`name` is the content's name as a Git blob, so what is the same is there once; or `?` and a hash of path, mode, size
+and mtime, for files that the user has declared large: they are not read at all (manual, "Large file threshold"). The
+rest of the file name tells which file of an image it was, with path and attributes as a hash.
+
+How a content gets in and out is a matter of safety. Sharing blocks (reflink) is always safe. A hard link is one file
+with two names: who writes to one writes to the other. RUN does not where it works on an overlay, so there and only
+there an image may share its files with this store, and `unshare` ends that before anything else writes in place.
+Where neither is possible only declared files are kept here, as copies. A file that was written to nevertheless
+(`ch-run -w`) no longer has the mode and time in its name, and is refused.
+
+In one image at most one file is linked to a content, the one whose path is in the name: two would become one file.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from chimage_core.cache.git.contents import Content
+from chimage_core.cache.git.metadata import Entry, xattr_keys
+from chimage_core.cache.git.objects import BLOB
+from chimage_core.cache.git.statcache import SHARED_SIZE
+from chimage_core.cache.git.trees import ObjectSink
+from chimage_core.errors import CacheBroken, file_errors
+from chimage_core.fs import xattr
+from chimage_core.fs.atomic import TEMPORARY_PREFIX, sync_directory, temporary_name
+from chimage_core.fs.contents import ContentCopier
+
+if TYPE_CHECKING:
+    from chimage_core.cache.git.engine import Options
+
+LARGE = SHARED_SIZE
+"""Bytes from which on contents are kept here, where that takes no copying."""
+
+_HINT = "build-cache --check tells more, and --repair mends what can be mended"
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_LINK = (errno.EMLINK, errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES)
+
+
+class LargeStore:
+    """The large files of a storage directory."""
+
+    def __init__(self, directory: str, borrowed: tuple[str, ...], options: "Options") -> None:
+        """`borrowed`: directories of other stores, to be read and copied from only."""
+        self.directory = directory
+        self.borrowed = borrowed
+        self._options = options
+        self._cancel = options.cancel
+        self._copier = ContentCopier(options.cancel)
+
+    # Into the store
+
+    def claim(self, content: Content, path: bytes, status: os.stat_result, was: bytes, *, likewise: bool) -> None:
+        """Mark the content of a file of an image, at `path` from its root, if it belongs here. Nothing is read.
+
+        `was`: what its last content is called here, if it is here. `likewise`: as the last one, whatever would be best.
+        """
+        if status.st_size < LARGE or not status.st_mode & stat.S_IRUSR:  # Lifting permissions would be seen elsewhere.
+            return
+        is_declared = was.startswith(b"?") if likewise else 0 < self._options.declared <= status.st_size
+        if is_declared:
+            content.large = declared_name(path, status)
+        elif was or (not likewise and self._is_cheap):
+            content.is_candidate = True
+
+    def keep(self, full: bytes, path: bytes, content: Content) -> None:
+        """Put the content of a file into the store, unless it is there. Raises FileError, Cancelled.
+
+        What only a borrowed store has is not there: we could not tell who would miss it.
+        """
+        with file_errors("keep large file", os.fsdecode(full)):
+            source = os.open(full, _OPEN)
+            try:
+                status = os.fstat(source)
+                if not any(_is_sound(path, status.st_size) for path in _paths(self.directory, content.large)):
+                    self._add(source, full, path, content.large, status)
+            finally:
+                os.close(source)
+
+    def _add(self, source: int, full: bytes, path: bytes, name: bytes, status: os.stat_result) -> None:
+        attributes = xattr.read(source)
+        target = os.path.join(
+            _folder(self.directory, name),
+            _file_name(name, stat.S_IMODE(status.st_mode), status.st_mtime_ns, path, attributes),
+        )
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if self._can_clone or not self._link(full, target):
+            temporary = temporary_name(os.path.dirname(target))
+            try:
+                self._copy(source, temporary, status, attributes)
+                os.rename(temporary, target)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+                raise
+        elif self._options.sync:
+            os.fsync(source)
+        if self._options.sync:
+            sync_directory(os.path.dirname(target))
+
+    # Out of the store
+
+    def place(self, entry: Entry, path: bytes, directory: int) -> None:
+        """Make a file of an image in its open directory; `path` is that of the file, from the root of the image.
+
+        Mode, time and attributes are complete. Raises OSError, CacheBroken, Cancelled.
+        """
+        found = self._find(entry.large, entry.size)
+        if found is None:
+            raise CacheBroken(f"large file is missing in the build cache: {os.fsdecode(path)}", hint=_HINT)
+        attributes = dict(entry.xattrs)
+        wanted = _file_name(entry.large, entry.mode, entry.mtime, path, attributes)
+        is_same = os.path.basename(found) == wanted and os.path.dirname(found) == _folder(self.directory, entry.large)
+        if is_same and not self._can_clone and self._options.may_link() and _linked(found, directory, entry.name):
+            return
+        source = os.open(found, _OPEN)
+        try:
+            self._copy(source, entry.name, os.fstat(source), attributes, directory=directory, entry=entry)
+        finally:
+            os.close(source)
+
+    def problem(self, name: bytes, size: int, *, reads: bool) -> str | None:
+        """Return what is wrong with a large file, None if nothing is. `reads`: also compare the content."""
+        found = self._find(name, size)
+        if found is None:
+            return "is missing, or was changed"
+        if reads and _is_other(found, name):
+            return "has another content"
+        return None
+
+    def holds(self, name: bytes) -> bool:
+        """Return whether there is a file for a content, sound or not."""
+        return any(_paths(directory, name) for directory in (self.directory, *self.borrowed))
+
+    def damaged(self, name: bytes, size: int) -> list[str]:
+        """Return the files of a content that are not what they should be; not those of borrowed stores."""
+        return [path for path in _paths(self.directory, name) if not _is_sound(path, size) or _is_other(path, name)]
+
+    # Sharing
+
+    def unshare(self, root: str) -> None:
+        """Let no file of an image share its inode with the store: the image is about to be written to in place.
+
+        Raises FileError, Cancelled.
+        """
+        inodes = self._inodes()
+        if not inodes:
+            return
+        with file_errors("copy large files of image", root):
+            pending = [os.fsencode(root)]
+            while pending:
+                self._cancel.check()
+                pending += self._unshare_files(pending.pop(), inodes)
+
+    def _unshare_files(self, directory: bytes, inodes: set[tuple[int, int]]) -> list[bytes]:
+        """Unshare the files in one directory; return its subdirectories."""
+        folders, shared = [], []
+        status = os.lstat(directory)
+        with _accessible(directory, status):
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        found = entry.stat(follow_symlinks=False)
+                        if found.st_nlink > 1 and (found.st_dev, found.st_ino) in inodes:
+                            shared.append(entry.path)
+            for path in shared:
+                self._replace_by_copy(path)
+            if shared:
+                os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return folders
+
+    def _replace_by_copy(self, path: bytes) -> None:
+        temporary = os.path.join(os.path.dirname(path), os.fsencode(f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"))
+        source = os.open(path, _OPEN)
+        try:
+            self._copy(source, temporary, os.fstat(source), xattr.read(source))
+            os.rename(temporary, path)
+        finally:
+            os.close(source)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+    def _inodes(self) -> set[tuple[int, int]]:
+        inodes = set()
+        for parent, _, names in os.walk(self.directory):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    status = os.lstat(os.path.join(parent, name))
+                    if status.st_nlink > 1:
+                        inodes.add((status.st_dev, status.st_ino))
+        return inodes
+
+    # Means
+
+    @cached_property
+    def _is_cheap(self) -> bool:
+        return self._can_clone or self._options.may_link()
+
+    @cached_property
+    def _can_clone(self) -> bool:
+        """Find out whether the file system can share blocks between files."""
+        os.makedirs(self.directory, exist_ok=True)
+        paths = [temporary_name(self.directory) for _ in range(2)]
+        try:
+            with open(paths[0], "xb+") as source, open(paths[1], "xb") as target:
+                source.write(bytes(4096))
+                source.flush()
+                return self._copier.clone(source.fileno(), target.fileno())
+        finally:
+            for path in paths:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+
+    def _link(self, full: bytes, target: str) -> bool:
+        if not self._options.may_link():
+            return False
+        try:
+            os.link(full, target, follow_symlinks=False)
+        except FileExistsError:  # Somebody else's of the same; or one that was written to since.
+            temporary = temporary_name(os.path.dirname(target))
+            os.link(full, temporary, follow_symlinks=False)
+            os.rename(temporary, target)
+            with contextlib.suppress(FileNotFoundError):  # It does nothing between two names of the same file.
+                os.unlink(temporary)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            return False
+        return True
+
+    def _copy(
+        self,
+        source: int,
+        target: str | bytes,
+        status: os.stat_result,
+        attributes: dict[str, bytes],
+        *,
+        directory: int | None = None,
+        entry: Entry | None = None,
+    ) -> None:
+        """Copy a file with its mode and time, or those of `entry`."""
+        mode, mtime = (stat.S_IMODE(status.st_mode), status.st_mtime_ns) if entry is None else (entry.mode, entry.mtime)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(target, flags, 0o600, dir_fd=directory)
+        try:
+            self._copier.copy(source, descriptor, status)
+            xattr.write(descriptor, attributes)
+            os.fchmod(descriptor, mode)
+            os.utime(descriptor, ns=(mtime, mtime))
+            if self._options.sync and entry is None:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _find(self, name: bytes, size: int) -> str | None:
+        """Return a file of the store with this content that nobody has written to since."""
+        directories = (self.directory, *self.borrowed)
+        paths = (path for directory in directories for path in _paths(directory, name))
+        return next((path for path in paths if _is_sound(path, size)), None)
+
+
+def declared_name(path: bytes, status: os.stat_result) -> bytes:
+    """Return the name of a file that the user has declared large, at `path` from the root of its image."""
+    identity = b"%s\0%o\0%d\0%d" % (path, status.st_mode, status.st_size, status.st_mtime_ns)
+    return b"?" + hashlib.sha1(identity, usedforsecurity=False).hexdigest().encode()
+
+
+def refer(content: Content, sink: ObjectSink) -> None:
+    """Let a note stand for the content of a large file in its Git tree."""
+    content.name = sink.add(BLOB, b"chimage-large 1\nname %s\nsize %d\n" % (content.large, content.size))
+
+
+def _folder(directory: str, name: bytes) -> str:
+    return os.path.join(directory, os.fsdecode(name.removeprefix(b"?")[:2]))
+
+
+def _paths(directory: str, name: bytes) -> list[str]:
+    """Return all files of a store, sound or not, that hold a content."""
+    folder, prefix = _folder(directory, name), os.fsdecode(name) + "-"
+    try:
+        return sorted(os.path.join(folder, each) for each in os.listdir(folder) if each.startswith(prefix))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+
+
+def _file_name(name: bytes, mode: int, mtime: int, path: bytes, attributes: dict[str, bytes]) -> str:
+    where = hashlib.sha256(b"\0".join([path, *xattr_keys(attributes)])).hexdigest()[:8]
+    return f"{os.fsdecode(name)}-{mode:04o}.{mtime}.{where}"
+
+
+def _is_sound(path: str, size: int) -> bool:
+    """Return whether a file of the store looks as its name says."""
+    try:
+        status = os.lstat(path)
+        mode, mtime, _ = os.path.basename(path).partition("-")[2].split(".")
+        looks = int(mode, 8), int(mtime), size
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(status.st_mode) and looks == (stat.S_IMODE(status.st_mode), status.st_mtime_ns, status.st_size)
+
+
+def _linked(source: str, directory: int, name: bytes) -> bool:
+    try:
+        os.link(source, name, dst_dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        return False
+    return True
+
+
+def _is_other(path: str, name: bytes) -> bool:
+    """Return whether a file of the store has another content than its name says; it says nothing of declared ones."""
+    return not name.startswith(b"?") and _content_name(path) != name
+
+
+def _content_name(path: str) -> bytes:
+    from chimage_core.cache.git.packs import identify_file
+
+    descriptor = os.open(path, _OPEN)
+    try:
+        size = os.fstat(descriptor).st_size
+        return identify_file(descriptor, size, [(0, size)]).hex().encode()
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _accessible(directory: bytes, status: os.stat_result) -> Iterator[None]:
+    """Give us all permissions on a directory for a while."""
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o700 == 0o700:
+        yield
+        return
+    os.chmod(directory, mode | 0o700)
+    try:
+        yield
+    finally:
+        os.chmod(directory, mode)
