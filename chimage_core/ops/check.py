@@ -102,7 +102,7 @@ def _look(workspace: Workspace) -> CheckReport:
     ]
     if not engine.repository.id:
         return CheckReport(tuple(configuration), Checked())
-    found = examine(engine, lambda line: None, progress(workspace))
+    found = examine(engine, progress(workspace))
     # A pack that cannot be opened stops everybody who reads.
     images, compared = ([], 0) if found.objects.damaged else image_findings(workspace)
     inputs = inputs_problem(workspace.layout.inputs)

@@ -15,6 +15,7 @@ from chimage_core.cache.git.engine import Engine
 from chimage_core.cache.git.examine import examine
 from chimage_core.cache.git.placecheck import claim
 from chimage_core.cache.git.places import known_stamp
+from chimage_core.cache.git.recover import Missing, read_again
 from chimage_core.cache.git.refs import IMAGES, escape, unescape
 from chimage_core.cache.git.repository import damaged_parts, mend
 from chimage_core.cache.git.verify import Objects
@@ -70,13 +71,15 @@ def _mend_configuration(workspace: Workspace) -> None:
 def _mend_snapshots(workspace: Workspace, objects: Objects) -> None:
     """Mend references, snapshots, and the heads of images."""
     engine = workspace.engine
-    found = examine(engine, _no_large, objects=objects)
+    found = examine(engine, objects=objects)
     headless = [name for name in found.malformed if name.startswith(IMAGES)]
     repair.mend_references(engine, found)
-    found = examine(engine, _no_large, objects=objects)
-    if any(examined.problems for examined in found.commits.values()):
-        _read_images(workspace, engine)
-        found = examine(engine, _no_large, objects=objects)
+    found = examine(engine, objects=objects)
+    missing = Missing.of(found.commits.values())
+    if missing.objects or missing.large:
+        repair.drop_large(engine, missing)
+        _read_images(workspace, engine, missing)
+        found = examine(engine, objects=objects)
     headless += [*repair.broken_heads(found), *_lost_heads(workspace)]
     renamed = repair.mend_histories(engine, found)
     _rename_stamps(workspace, renamed)
@@ -96,14 +99,14 @@ def _lost_heads(workspace: Workspace) -> list[str]:
     return sorted(head for head in missing if claim(engine, heads[head]) is not None)
 
 
-def _read_images(workspace: Workspace, engine: Engine) -> None:
+def _read_images(workspace: Workspace, engine: Engine, missing: Missing) -> None:
     """Take over from the image directories what the repository lacks of them."""
     for name in workspace.images.names():
         workspace.cancel.check()
         shown = Reference.from_file_name(name)
         _tell(workspace, "content", f"looking for what is missing in image: {shown}")
         try:
-            repair.read_again(engine, workspace.images.published(name))
+            read_again(engine, workspace.images.published(name), missing)
         except (FileError, CacheError) as error:
             workspace.emit(Warned(text=f"can’t read image: {shown}: {error}"))
 
@@ -146,10 +149,6 @@ def _mend_images(workspace: Workspace) -> None:
         stamps.forget(workspace.images.published(Reference.parse(finding.subject).file_name))
         text = f"image is not what the build cache has, and will be recorded anew: {finding.subject}: {finding.text}"
         _tell(workspace, finding.kind, text)
-
-
-def _no_large(line: bytes) -> None:
-    """Large files are not looked at."""
 
 
 def _tell(workspace: Workspace, kind: str, text: str, *, is_loss: bool = False) -> None:

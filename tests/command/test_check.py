@@ -207,3 +207,50 @@ def test_killed_repairs_are_begun_again(built: Builds) -> None:
     repair(built).expect(0)
     assert fsck(built.chimage.storage) == ""
     assert marks(built.build("FROM base\nRUN echo one > /one\nRUN echo two > /two")) == "***"
+
+
+LARGE = "head -c 3000000 /dev/zero | tr '\\0' x > /big"
+
+
+@pytest.fixture
+def with_large(builds: Builds) -> Builds:
+    """Return builds whose image has a file that is kept outside of packs."""
+    builds.build(f"FROM base\nRUN {LARGE}\nRUN echo two > /two")
+    return builds
+
+
+def large_files(builds: Builds) -> list[Path]:
+    """Return where `/big` is kept."""
+    files = Path(builds.chimage.storage, "cache/large").rglob("*")
+    return [path for path in files if path.is_file() and path.stat().st_size == 3_000_000]
+
+
+def test_a_changed_large_file_is_found_and_taken_again_from_the_image(with_large: Builds) -> None:
+    (path,) = large_files(with_large)
+    content, before = path.read_bytes(), path.stat()
+    path.unlink()  # It may be one file with the image's.
+    path.write_bytes(b"y" + content[1:])
+    path.chmod(before.st_mode & 0o7777)
+    os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    assert "error: content big: large file has another content (image image:latest; 2 states)" in (
+        check(with_large).expect(1).stdout
+    )
+    assert "damaged large file removed" in repair(with_large).expect(0).stderr
+    (path,) = large_files(with_large)
+    assert path.read_bytes() == content
+    with_large.chimage.run("delete", "image")
+    with_large.chimage.run("undelete", "image")
+    assert (with_large.image() / "big").read_bytes() == content
+
+
+def test_a_large_file_that_is_gone_costs_only_the_states_that_need_it(with_large: Builds) -> None:
+    with_large.build("FROM base\nRUN echo other > /other", tag="other")
+    for path in large_files(with_large):
+        path.unlink()
+    with_large.chimage.run("delete", "image")
+    result = repair(with_large).expect(0)
+    assert "deleted image can’t be recovered any more: image:latest" in result.stderr
+    assert "2 states damaged and forgotten" in result.stderr
+    check(with_large).expect(0)
+    assert marks(with_large.build("FROM base\nRUN echo other > /other", tag="other")) == "**"
+    assert marks(with_large.build(f"FROM base\nRUN {LARGE}\nRUN echo two > /two")) == "*.."

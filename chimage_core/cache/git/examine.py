@@ -5,12 +5,13 @@ are written last.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from chimage_core.cache.git.engine import Engine
 from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.refs import DELETED, IMAGES, PACKED, STATES, unescape
-from chimage_core.cache.git.soundness import Examined, LargeProblem, Soundness
+from chimage_core.cache.git.soundness import Examined, Soundness
 from chimage_core.cache.git.verify import Objects, verify
 from chimage_core.errors import CacheBroken, InvalidReference
 from chimage_core.image.reference import Reference
@@ -50,7 +51,6 @@ class Examination(NamedTuple):
 
 def examine(
     engine: Engine,
-    large: LargeProblem,
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     objects: Objects | None = None,
@@ -60,6 +60,7 @@ def examine(
     references, malformed = engine.references.survey("refs/")
     objects = objects or verify(repository.objects, options.workers, options.cancel, progress)
     store = ObjectStore(repository.objects, on_damage=lambda index, error: None)
+    large = partial(engine.large.problem, reads=True)
     soundness = Soundness(store, objects, large, options.cancel)
     commits = soundness.examine(commit for name, commit in references.items() if is_ours(name))
     return Examination(references, malformed, objects, commits, soundness.directories)

@@ -8,20 +8,17 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from chimage_core.cache.git.contents import Reading, is_heavy, read_in_parallel
 from chimage_core.cache.git.engine import Engine
 from chimage_core.cache.git.examine import Examination, ancestors_first, image_of, lost_states, misleading
 from chimage_core.cache.git.objects import COMMIT, Commit
 from chimage_core.cache.git.packs import PackWriter
 from chimage_core.cache.git.reader import ObjectStore
-from chimage_core.cache.git.recording import pending_files, read_here, scan
+from chimage_core.cache.git.recover import Missing
 from chimage_core.cache.git.refs import DELETED, IMAGES, PACKED, STATES
 from chimage_core.cache.git.salvage import salvage, suspects
-from chimage_core.cache.git.treebuild import build_tree
 from chimage_core.cache.git.verify import Objects, verify
 from chimage_core.errors import CacheError, file_errors
 from chimage_core.events.check import Repaired
-from chimage_core.rootfs.place import ImagePlace
 from chimage_core.text import plural
 
 Progress = Callable[[int, int], None]
@@ -50,29 +47,13 @@ def mend_objects(engine: Engine, progress: Progress) -> Objects:
     return verify(objects, options.workers, options.cancel, progress) if packs or damaged else found
 
 
-def missing_objects(found: Examination) -> int:
-    """Return how many things are missing that snapshots need, as far as is known."""
-    return len({problem.subject for examined in found.commits.values() for problem in examined.problems})
-
-
-def read_again(engine: Engine, place: ImagePlace) -> None:
-    """Put into the repository what it lacks of an image directory: often just what was damaged.
-
-    Raises FileError, CacheError, Cancelled.
-    """
-    options = engine.options
-    with PackWriter(engine.repository.packs, engine.store.contains, deflated=False, sync=options.sync) as pack:
-        scanner = scan(engine, place, None, None, pack)
-        files = pending_files(scanner)
-        if is_heavy(files):
-            reading = Reading(engine.repository.objects, options.deflate, options.sync, options.workers, options.cancel)
-            read_in_parallel(files, reading, engine.store)
-        else:
-            read_here(files, pack)
-        build_tree(scanner.changes, None, pack)
-        index = pack.finish()
-    if index is not None:
-        engine.store.add_pack(index)
+def drop_large(engine: Engine, missing: Missing) -> None:
+    """Remove large files that are not what their names say, so that others can take their places. Raises FileError."""
+    for name, size in missing.large.items():
+        for path in engine.large.damaged(name, size):
+            with file_errors("remove", path):
+                os.unlink(path)
+            _tell(engine, "large", f"damaged large file removed: {path}")
 
 
 def mend_references(engine: Engine, found: Examination) -> None:

@@ -3,6 +3,7 @@
 Objects were verified before. Here they are followed from commits, each tree once, however many snapshots share it.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ class Problem(NamedTuple):
     path: bytes
     """Where in the image it is needed; empty: the root, or the snapshot itself."""
     text: str
+    size: int | None = None
+    """Of a large file; None: it is none."""
 
 
 class Examined(NamedTuple):
@@ -38,8 +41,8 @@ class Examined(NamedTuple):
     """Its own; those of its ancestors come in addition."""
 
 
-LargeProblem = Callable[[bytes], str | None]
-"""What is wrong with the large file of a metadata line; None if nothing is, or if it names none."""
+LargeProblem = Callable[[bytes, int], str | None]
+"""What is wrong with the large file of this name and size; None if nothing is."""
 
 
 class Soundness:
@@ -138,9 +141,9 @@ class Soundness:
             except CacheError as error:
                 yield Problem(tree.hex(), b"", error.message)
                 continue
-            problem = self._large(line)
+            problem = self._large(entry.large, entry.size) if entry.large else None
             if problem is not None:
-                yield Problem(problem, entry.name, problem)
+                yield Problem(os.fsdecode(entry.large), entry.name, f"large file {problem}", entry.size)
             content = directory.contents.get(entry.name)
             if content is not None and self._kinds.get(content, BLOB) != BLOB:
                 yield Problem(content.hex(), entry.name, f"object {content.hex()} is no file content")
