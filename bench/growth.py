@@ -38,21 +38,28 @@ class Image:
     def __init__(self, peer: Peer, work: str, files: int) -> None:
         self.directory = os.path.join(work, "growing")
         self._peer = peer
-        self._runs = 0
+        self._series = self._runs = 0
         make_home(self.directory)
         tarball = os.path.join(work, "base.tar")
         inputs.image(tarball, [FILE_SIZE] * files)
         self._carry_out(Step(f"import {files}", ["import", tarball, "base"], leaves=("base", files)))
         os.unlink(tarball)
+
+    def begin(self) -> None:
+        """Begin a new Dockerfile: longer ones cost more, whatever else grows."""
+        self._series += 1
+        self._runs = 0
         self.build(1)
 
     def build(self, more: int, options: Sequence[str] = ()) -> float:
         """Build with so many RUNs more than before; return CPU seconds."""
         self._runs += more
-        return self._carry_out(built("build", inputs.two_file_runs("base", self._runs), more, options=options))
+        dockerfile = inputs.two_file_runs("base", self._runs, self._series)
+        return self._carry_out(built("build", dockerfile, more, options=options))
 
     def cost(self, repeats: int, runs: int, options: Sequence[str] = ()) -> Cost:
-        """Return the median cost."""
+        """Return the median cost, with a Dockerfile of its own."""
+        self.begin()
         commands = [self.build(1, options) for _ in range(repeats)]
         one = statistics.median(commands)
         each = statistics.median((self.build(runs + 1, options) - one) / runs for _ in range(repeats))
@@ -118,6 +125,7 @@ def _with_states(peer: Peer, work: str, numbers: Sequence[int], repeats: int) ->
     rows = []
     image = Image(peer, work, STATES_IMAGE)
     try:
+        image.begin()
         repository = repository_of(image.directory)
         states = States(repository, "base+latest")
         for number in sorted(numbers):
@@ -126,7 +134,7 @@ def _with_states(peer: Peer, work: str, numbers: Sequence[int], repeats: int) ->
                 print(f"{number:,} states, {form(is_packed)}", file=sys.stderr)
                 if is_packed:
                     states.pack_references()
-                image.build(1)  # Pays for merging the packs that so many new states came in, once.
+                image.begin()  # Pays for merging the packs that so many new states came in, once.
                 found, missed = seconds_to_find(repository, states.known)
                 cost = image.cost(repeats, RUNS)
                 hit = statistics.median(image.build(0) for _ in range(repeats))

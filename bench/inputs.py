@@ -107,9 +107,12 @@ def cheap_runs(base: str, instructions: int, *, last: str = "") -> str:
     return "\n".join([f"FROM {base}", *runs]) + f"{last}\n"
 
 
-def two_file_runs(base: str, runs: int) -> str:
-    """Return a Dockerfile with that many RUNs, each of which changes two files, far from each other."""
-    lines = [f"RUN echo {number} > /etc/first && echo {number} > /usr/second" for number in range(runs)]
+def two_file_runs(base: str, runs: int, series: int = 0) -> str:
+    """Return a Dockerfile with that many RUNs, each of which changes two files, far from each other.
+
+    Those of another series are others.
+    """
+    lines = [f"RUN echo {number} > /etc/first && echo {series} > /usr/second" for number in range(runs)]
     return "\n".join([f"FROM {base}", *lines, ""])
 
 
