@@ -6,15 +6,13 @@ Each operation opens the storage directory as it needs it: who only looks takes 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from chimage_core.cli.session import Session, open_reading, open_working
+from chimage_core.cli.session import Session, open_reading, open_working, yield_to_others
 from chimage_core.errors import EXIT_OK, UsageError
 from chimage_core.text import printable
 
 if TYPE_CHECKING:
     from chimage_core.ops.build_cache import CacheDetails
     from chimage_core.ops.check import CheckReport
-
-_NICENESS = 10
 
 Operation = Callable[[Session], bool]
 """Carries out one option; returns whether the summary still follows."""
@@ -90,12 +88,9 @@ def _dot(session: Session) -> bool:
 
 
 def _gc(session: Session) -> bool:
-    import os
-
     from chimage_core.ops.collect import CollectRequest, collect_garbage
 
-    # Who works at the same time, here or in another job, goes first. The programs and processes we start inherit this.
-    os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), _NICENESS))
+    yield_to_others()
     settings = session.settings
     with open_working(session, exclusive=True) as workspace:
         collect_garbage(workspace, CollectRequest(settings.keep_deleted, settings.processors))
@@ -149,6 +144,7 @@ def _disk_use(session: Session) -> bool:
 def _why(session: Session) -> bool:
     from chimage_core.cli import render_why
     from chimage_core.ops.why import why
+
     with open_reading(session) as workspace:
         found = why(workspace, session.option("why"))
     if session.json:
@@ -157,6 +153,8 @@ def _why(session: Session) -> bool:
         for line in render_why.why_lines(found, verbose=session.settings.verbosity > 0):
             session.print(printable(line))
     return False
+
+
 def _summary(session: Session) -> None:
     from chimage_core.cli import render
     from chimage_core.ops import build_cache as ops

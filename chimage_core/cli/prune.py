@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from chimage_core.cli.session import Session, open_reading, open_working
+from chimage_core.cli.session import Session, open_reading, open_working, yield_to_others
 from chimage_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ def prune(session: Session) -> None:
     with open_reading(session) if is_dry_run else open_working(session, exclusive=True) as workspace:
         plan = ops.make_plan(workspace, request, now)
         if not is_dry_run:
-            plan = ops.carry_out(workspace, plan)
+            yield_to_others()
+            plan = ops.carry_out(workspace, plan, session.settings.processors)
     if session.json:
         session.json.result(render_prune.plan_document(plan, is_done=not is_dry_run))
         return

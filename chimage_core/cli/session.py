@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from chimage_core.events import Sink
     from chimage_core.settings import Settings
     from chimage_core.workspace import Workspace
+
+
+_NICENESS = 10
 
 
 class Session(NamedTuple):
@@ -34,6 +38,11 @@ class Session(NamedTuple):
     def print(self, text: str) -> None:
         """Print one line of the result."""
         self.stdout.write(text + "\n")
+
+
+def yield_to_others() -> None:
+    """Let whoever works at the same time, here or in another job, go first. What we start inherits this."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), _NICENESS))
 
 
 def open_working(session: Session, **options: Any) -> contextlib.AbstractContextManager["Workspace"]:

@@ -22,6 +22,12 @@ class CollectRequest(NamedTuple):
     """So many may be used, at most; None: all that this process may use."""
 
 
+def means_of(processors: int | None) -> Means:
+    """Return what compresses packs here; `processors`: so many may be used, at most."""
+    usable = len(os.sched_getaffinity(0))
+    return Means(find_program("git"), min(usable, processors or usable))
+
+
 def collect_garbage(workspace: Workspace, request: CollectRequest) -> CacheCollected:
     """Collect garbage, and emit what was done. The workspace was opened exclusively.
 
@@ -30,9 +36,9 @@ def collect_garbage(workspace: Workspace, request: CollectRequest) -> CacheColle
     engine = workspace.engine
     now = engine.options.clock()
     before = int((now - request.keep_deleted * _DAY) * 1_000_000_000) if request.keep_deleted else sys.maxsize
-    usable = len(os.sched_getaffinity(0))
-    means = Means(find_program("git"), min(usable, request.processors or usable))
-    event, states = collect(engine, Request(before, means, workspace.layout.large, workspace.layout.uses))
+    event, states = collect(
+        engine, Request(before, means_of(request.processors), workspace.layout.large, workspace.layout.uses)
+    )
     if states:
         workspace.inputs.expire(states, int(now))
     workspace.emit(event)

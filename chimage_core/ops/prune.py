@@ -85,17 +85,32 @@ def plan_of(workspace: Workspace, items: Sequence[Item]) -> tuple[Line, ...]:
 
     Raises FileError, CacheError, Cancelled.
     """
-    return tuple(Line(kind, *priced) for kind, priced in price(workspace, items).items())
+    priced = price(workspace, items)
+    return tuple(Line(kind, items, frees, kind == policy.PACKS) for kind, (items, frees) in priced.items())
 
 
-def carry_out(workspace: Workspace, plan: Plan) -> Plan:
+def carry_out(workspace: Workspace, plan: Plan, processors: int | None = None) -> Plan:
     """Let go what is planned; return the plan with what that really gave back.
 
-    The storage directory is locked exclusively, and has been since the plan was made. A crash or an error leaves a part
-    of it to be done again. Raises FileError, CacheError, Cancelled.
+    `processors`: so many may be used, at most. The storage directory is locked exclusively, and has been since the plan
+    was made. A crash or an error leaves a part of it to be done again. Raises FileError, CacheError, Cancelled.
     """
-    lose(workspace, [item for line in plan.lines for item in line.items if line.kind != policy.PACKS])
-    return plan
+    lose(workspace, [item for line in plan.lines for item in line.items])
+    # Last: what has gone need not be compressed.
+    lines = (line._replace(frees=_compress(workspace, processors)) if line.is_estimate else line for line in plan.lines)
+    return plan._replace(lines=tuple(lines))
+
+
+def _compress(workspace: Workspace, processors: int | None) -> int:
+    """Compress all packs; return the bytes that this gave back."""
+    from chimage_core.cache.git.gc import compress
+    from chimage_core.cache.git.graph import disk_use
+    from chimage_core.ops.collect import means_of
+
+    engine = workspace.engine
+    before = disk_use(engine.repository.path)[1]
+    compress(engine, means_of(processors))
+    return before - disk_use(engine.repository.path)[1]
 
 
 def _least(workspace: Workspace, plan: Plan, goal: int) -> Plan:

@@ -66,14 +66,14 @@ def chosen(items: Iterable[Item], limits: Limits, now: float) -> list[Item]:
 def enough(items: Sequence[Item], goal: int) -> list[Item]:
     """Return as many of the items, from the first, as give back `goal` bytes; all if they do not.
 
-    Their sizes must have been found out.
+    Their sizes must have been found out. What packs may give back is but a guess, and not counted.
     """
     taken, freed = [], 0
     for item in items:
         if freed >= goal:
             break
         taken.append(item)
-        freed += item.size
+        freed += 0 if item.kind == PACKS else item.size
     return taken
 
 

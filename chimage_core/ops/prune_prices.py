@@ -82,6 +82,7 @@ def lose(workspace: Workspace, items: Sequence[Item]) -> None:
                 workspace.images.delete(item.name)
     if from_repository is not None:
         losing.carry_out(workspace.engine, from_repository)
+        workspace.inputs.expire(losing.states_of(from_repository), int(workspace.engine.options.clock()))
         stored = losing.stored_large_files(workspace.layout.large)
         for path in (
             path for share in from_repository.shares for names in share.large for path in _paths(stored, names)
@@ -117,6 +118,8 @@ class _Files:
         images, freed = self._workspace.images, 0
         if item.kind in _FILES:
             return self._removal.of(item.name)
+        if item.kind == policy.PACKS:
+            return item.size  # A guess.
         if item.kind not in (policy.UNPACKED, policy.IMAGES):
             return 0
         paths = set(images.belongings(item.name)) - self._gone

@@ -53,9 +53,10 @@ class Survey:
                 yield from (Item(policy.LARGE, path, os.path.basename(path), 0) for path in paths)
 
     def _packs(self) -> Iterator[Item]:
-        packs = self._workspace.engine.store.packs()
-        if packs:
-            yield Item(policy.PACKS, "", f"{len(packs)}", 0)
+        from chimage_core.cache.git.gain import guess_gain
+
+        for path, size in guess_gain(self._workspace.engine).items():
+            yield Item(policy.PACKS, path, os.path.basename(path), 0, size=size)
 
     def _downloads(self) -> Iterator[Item]:
         return self._files(policy.DOWNLOADS, self._workspace.layout.blobs)

@@ -74,17 +74,23 @@ def plan_drop_objects(engine: Engine, live: set[bytes]) -> DropPlan:
     return DropPlan(len(gone), size + _file_sizes(others), packs, others)
 
 
-def drop(engine: Engine, plan: DropPlan) -> None:
-    """Remove what was planned. The caller holds the storage lock exclusively, and has removed the references.
+def drop(engine: Engine, plan: DropPlan) -> dict[str, str]:
+    """Remove what was planned; return the names of packs that were written anew, old and new.
+
+    The caller holds the storage lock exclusively, and has removed the references.
 
     Raises FileError, CacheBroken, Cancelled; what is needed is then still there, perhaps twice.
     """
     remove_files(plan.others)
+    renamed = {}
     for pack, kept in plan.packs:
         engine.options.cancel.check()
         index = write_pack(engine, kept)
         remove_pack(pack, keep=index)
+        if index is not None:
+            renamed[os.path.basename(pack.path)] = f"{os.path.basename(index).removesuffix('.idx')}.pack"
     engine.store.forget_removed()
+    return renamed
 
 
 def write_pack(engine: Engine, entries: Iterable[Entry]) -> str | None:

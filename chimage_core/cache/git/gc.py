@@ -7,7 +7,7 @@ If nothing has changed since the last one, nothing is done.
 
 import os
 import time
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 from chimage_core.cache.git import tidy, uses
@@ -17,6 +17,7 @@ from chimage_core.cache.git.engine import Engine
 from chimage_core.cache.git.graph import disk_use, read_commits
 from chimage_core.cache.git.objects import sha1
 from chimage_core.cache.git.packedrefs import pack_references
+from chimage_core.cache.git.packfile import Pack
 from chimage_core.cache.git.reachability import Reach
 from chimage_core.cache.git.refs import PACKED, STATES, deletion_name, deletions
 from chimage_core.cache.state import StateID
@@ -71,7 +72,7 @@ def collect(engine: Engine, request: Request) -> Collection:
         dropped = expired(engine, request.deleted_before)
         if dropped or not engine.references.is_packed:
             pack_references(path, dropped, sync=engine.options.sync)
-        if not _is_collected(engine) or os.path.isdir(request.large):
+        if not is_compressed(engine) or os.path.isdir(request.large):
             objects, large = _collect_objects(engine, request)
     states = tuple(StateID.from_hex(name.removeprefix(STATES)) for name in dropped if name.startswith(STATES))
     event = CacheCollected(
@@ -103,27 +104,51 @@ def expired(engine: Engine, deleted_before: int) -> dict[str, bytes]:
 
 def _collect_objects(engine: Engine, request: Request) -> tuple[int, tuple[int, int]]:
     """Drop objects and large files that no reference leads to; return how many, and number and bytes of large files."""
-    path = engine.repository.path
-    reach = Reach(engine.store, engine.options.cancel)
-    reach.add(engine.references.below("refs/").values())
-    note = _read_note(path)
-
-    def begin(pack: str) -> None:
-        _write_note(path, _Note(pack, ""))
-
-    objects = condense(engine, reach, {note.pack}, request.means, begin)
+    objects, reach = compress(engine, request.means)
     large = _sweep_large(request.large, reach.large)
     with file_errors("write log", request.uses):
         uses.compact(
             request.uses, [bytes.fromhex(name.removeprefix(STATES)) for name in engine.references.names(STATES)]
         )
-    pack = _read_note(path).pack
-    if pack:
-        _write_note(path, _Note(pack, _checksum(path)))
     return objects, large
 
 
-def _is_collected(engine: Engine) -> bool:
+def compress(engine: Engine, means: Means) -> tuple[int, Reach]:
+    """Put all that a reference leads to into one pack, as small as is worth the time.
+
+    Returns how many other objects were dropped, and what is needed. The caller holds the storage lock exclusively.
+    Raises as `collect` does.
+    """
+    path = engine.repository.path
+    if not engine.references.is_packed:
+        pack_references(path, {}, sync=engine.options.sync)
+    reach = Reach(engine.store, engine.options.cancel)
+    reach.add(engine.references.below("refs/").values())
+
+    def begin(pack: str) -> None:
+        _write_note(path, _Note(pack, ""))
+
+    objects = condense(engine, reach, {_read_note(path).pack}, means, begin)
+    pack = _read_note(path).pack
+    if pack:
+        _write_note(path, _Note(pack, _checksum(path)))
+    return objects, reach
+
+
+def uncompressed(engine: Engine) -> list[Pack]:
+    """Return the packs that no collection has made."""
+    settled = _read_note(engine.repository.path).pack
+    return [pack for pack in engine.store.packs() if os.path.basename(pack.path) != settled]
+
+
+def follow(engine: Engine, renamed: Mapping[str, str]) -> None:
+    """Take note that packs were written anew with less in them, by their old and new names."""
+    note = _read_note(engine.repository.path)
+    if note.pack in renamed:
+        _write_note(engine.repository.path, _Note(renamed[note.pack], ""))
+
+
+def is_compressed(engine: Engine) -> bool:
     """Return whether everything is as the last collection left it."""
     path = engine.repository.path
     note = _read_note(path)

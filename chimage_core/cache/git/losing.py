@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from chimage_core.cache.git import dropping
+from chimage_core.cache.git import dropping, gc
 from chimage_core.cache.git.dropping import DropPlan, pack_files
 from chimage_core.cache.git.engine import Engine
 from chimage_core.cache.git.entries import file_sizes
@@ -18,6 +18,7 @@ from chimage_core.cache.git.graph import read_commits
 from chimage_core.cache.git.packedrefs import pack_references, packed_size
 from chimage_core.cache.git.reachability import Reach, stored_sizes
 from chimage_core.cache.git.refs import PACKED, STATES
+from chimage_core.cache.state import StateID
 from chimage_core.errors import file_errors
 from chimage_core.fs.usage import blocks, on_disk
 
@@ -82,7 +83,13 @@ def carry_out(engine: Engine, losses: Losses) -> None:
     A crash in between leaves objects that nothing needs. Raises FileError, CacheError, Cancelled.
     """
     pack_references(engine.repository.path, losses.references, sync=engine.options.sync)
-    dropping.drop(engine, losses.drop)
+    gc.follow(engine, dropping.drop(engine, losses.drop))
+
+
+def states_of(losses: Losses) -> list[StateID]:
+    """Return the states that go."""
+    names = (name.removeprefix(STATES) for name in losses.references if name.startswith(STATES))
+    return [StateID.from_hex(name) for name in names]
 
 
 def stored_large_files(directory: str) -> dict[bytes, list[str]]:

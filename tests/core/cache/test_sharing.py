@@ -28,13 +28,13 @@ def test_sets_are_those_of_walking_each_head(site: Site) -> None:
     for number, head in enumerate(heads):
         reach = Reach(store, CancelToken())
         reach.add([head])
-        for name in reach.objects:
-            expected[name] = expected.get(name, 0) | 1 << number
+        for found in reach.objects:
+            expected[found] = expected.get(found, 0) | 1 << number
     assert sharing.objects == expected
     sizes = stored_sizes(store)
     sums = by_heads(sharing.objects, sizes)
     assert sum(sums.values()) == sum(sizes.values())
-    assert sums[0] == sum(size for name, size in sizes.items() if name not in expected)
+    assert sums[0] == sum(size for each, size in sizes.items() if each not in expected)
 
 
 def test_one_head_twice(site: Site) -> None:
