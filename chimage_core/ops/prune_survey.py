@@ -113,13 +113,28 @@ class Survey:
         workspace = self._workspace
         place, head = workspace.images.published(name), workspace.cache.head(name)
         # What may not be read cannot be compared without changing it.
-        if workspace.cache.held(place) != head or not is_open(place.root, workspace.cancel):
+        if head is None or workspace.cache.held(place) != head or not is_open(place.root, workspace.cancel):
+            return False
+        if not self._is_own(bytes.fromhex(head.token)):
             return False
         try:
             found = difference(workspace.engine, place)
         except FileError:  # Somebody is at it just now.
             return False
         return found == []
+
+    def _is_own(self, head: bytes) -> bool:
+        """Return whether all that an image needs is ours: what is borrowed, its owner may drop."""
+        from chimage_core.cache.git.losing import stored_large_files
+        from chimage_core.cache.git.reachability import Reach
+
+        store = self._workspace.engine.store
+        if not store.alternates.directories:
+            return True
+        reach = Reach(store, self._workspace.cancel)
+        reach.add([head])
+        large = stored_large_files(self._workspace.layout.large)
+        return all(map(store.contains, reach.objects)) and reach.large.keys() <= large.keys()
 
     def _used(self, node: "GraphNode") -> float:
         return self._uses[node.state.value]

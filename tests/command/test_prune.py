@@ -217,6 +217,15 @@ def test_an_image_that_somebody_changed_stays(store: Builds) -> None:
     assert (store.image("app+latest") / "app").read_bytes() == b"mine"
 
 
+def test_an_image_that_stands_on_a_shared_build_cache_stays(builds: Builds, tmp_path: Path) -> None:
+    """Whoever looks after that one may drop what it needs, at any time."""
+    shared = {"CH_IMAGE_CACHE_SHARED": builds.chimage.storage}
+    own = Builds(Chimage(tmp_path / "own", env=shared), builds.context)
+    own.build("FROM base\nRUN touch /mine", tag="mine")
+    own.chimage.run("import", builds.image("base+latest"), "copy")
+    assert names(planned(own, "unpacked"), "unpacked") == ["copy:latest"]
+
+
 def test_an_image_with_a_closed_directory_stays(store: Builds) -> None:
     """It cannot be compared without changing it."""
     store.build("FROM base\nRUN mkdir /d && touch /d/f && chmod 000 /d", tag="closed")
