@@ -183,8 +183,6 @@ def _cache_choice(environ: Mapping[str, str]) -> CacheChoice | None:
 def _cache_large(option: int | None, environ: Mapping[str, str]) -> int:
     """Return the threshold in bytes; option and variable are in MiB."""
     if option is not None:
-        if option < 0:
-            raise UsageError(f"--cache-large: not a number of MiB, 0 or more: {option}")
         return option * _MIB
     value = environ.get("CH_IMAGE_CACHE_LARGE", "0")
     if not (value.isascii() and value.isdecimal()):

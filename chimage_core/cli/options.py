@@ -88,6 +88,12 @@ def _common_options() -> _Parser:
         mode = {"cache": "enabled", "no-cache": "disabled", "rebuild": "rebuild"}[name]
         cache.add_argument(f"--{name}", dest="cache", action="store_const", const=mode, help=text)
     group.add_argument(
+        "--cache-large",
+        metavar="SIZE",
+        type=_mebibytes,
+        help="know files of SIZE MiB and more by path, mode, size and time, without reading them (default: 0, none)",
+    )
+    group.add_argument(
         "--cache-shared",
         metavar="DIR[:DIR...]",
         help="use what is in the build cache of these storage directories, too, read-only",
@@ -127,6 +133,12 @@ class _Count(argparse.Action):
     ) -> None:
         self._count += 1
         setattr(namespace, self.dest, self._count)
+
+
+def _mebibytes(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected a number of MiB, 0 or more, not {text!r}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

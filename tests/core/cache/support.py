@@ -51,7 +51,13 @@ class Site:
         (root / "img").mkdir(exist_ok=True)
 
     def cache(
-        self, *, mode: CacheMode = CacheMode.ENABLED, xattrs: bool = True, clock: int = 1_700_000_000
+        self,
+        *,
+        mode: CacheMode = CacheMode.ENABLED,
+        xattrs: bool = True,
+        clock: int = 1_700_000_000,
+        declared: int = 0,
+        may_link: bool = False,
     ) -> GitCache:
         """Open the cache as another process would."""
         return GitCache(
@@ -63,6 +69,8 @@ class Site:
             xattrs=xattrs,
             workers=2,
             clock=lambda: clock,
+            declared=declared,
+            may_link=lambda: may_link,
         )
 
     def place(self, name: str) -> ImagePlace:
@@ -91,6 +99,12 @@ def commit(
     state = None if key is None else StateID.root(key) if parent is None else parent.state.child(key)
     record = StepRecord(parent=parent, state=state, text=text, config=config, changes=changes or AnythingChanged())
     return cache.commit(place, record)
+
+
+def open_up(cache: GitCache, place: ImagePlace) -> None:
+    """Prepare a place for changes to its files where they are, as a RUN without overlay does."""
+    cache.opening(place)
+    cache.unshare(place)
 
 
 def write_files(root: str, files: dict[str, str], directories: Iterable[str] = ()) -> None:
