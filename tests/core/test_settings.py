@@ -86,6 +86,32 @@ def test_malformed_large_file_threshold_is_refused(value: str) -> None:
         resolve({"CH_IMAGE_CACHE_LARGE": value})
 
 
+def test_deleted_images_are_kept_for_some_days() -> None:
+    assert resolve().keep_deleted == 30
+    assert resolve({"CH_IMAGE_KEEP_DELETED": "7"}).keep_deleted == 7
+    assert resolve({"CH_IMAGE_KEEP_DELETED": "7"}, keep_deleted=0).keep_deleted == 0
+
+
+@pytest.mark.parametrize("value", ["", "-1", "1.5", "for ever", "٣"])
+def test_malformed_number_of_days_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match="CH_IMAGE_KEEP_DELETED"):
+        resolve({"CH_IMAGE_KEEP_DELETED": value})
+
+
+@pytest.mark.parametrize(
+    ("environ", "processors"),
+    [
+        ({}, None),
+        ({"SLURM_CPUS_ON_NODE": "64"}, 64),
+        ({"SLURM_CPUS_ON_NODE": "64", "SLURM_CPUS_PER_TASK": "4"}, 4),
+        ({"SLURM_CPUS_ON_NODE": "0", "SLURM_CPUS_PER_TASK": "4(x2)"}, None),
+    ],
+)
+def test_processors_are_what_slurm_gives(environ: dict[str, str], processors: int | None) -> None:
+    """On a shared node the others belong to somebody else."""
+    assert resolve(environ).processors == processors
+
+
 def test_shared_caches_are_a_list_and_the_option_beats_the_variable() -> None:
     variable = {"CH_IMAGE_CACHE_SHARED": "/one:/two/../three:"}
     assert resolve().cache_shared == ()

@@ -6,7 +6,8 @@ more or fewer bytes; everything else of an entry stays as it is. Bases always co
 Source: gitformat-pack(5).
 """
 
-from collections.abc import Container, Iterable, Mapping
+import itertools
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from chimage_core.cache.git import deflate
@@ -17,6 +18,7 @@ from chimage_core.errors import CacheBroken
 _TRAILER = 20
 _INDEX = 8 + 1024 + 40
 _INDEX_ENTRY = 20 + 4 + 4
+_PIECE = 16 << 20
 _SHORT_OFFSETS = 1 << 31
 
 
@@ -102,16 +104,26 @@ def file_sizes(entries: Iterable[Entry]) -> tuple[int, int]:
 
 def copy_entry(writer: PackWriter, entry: Entry) -> None:
     """Copy an entry whose base, if it has one, has been written. Raises CacheBroken if it is damaged, FileError."""
-    data = entry.pack.data[entry.start : entry.end]
-    if deflate.crc32(data) != entry.checksum:
+    checksum = 0
+    for piece in _pieces(entry, entry.start):
+        checksum = deflate.crc32(piece, checksum)
+    if checksum != entry.checksum:
         raise CacheBroken(
             f"object {entry.name.hex()} in the build cache is damaged: {entry.pack.path}", hint=REPAIR_HINT
         )
     if entry.base is None:
-        writer.copy_raw(entry.name, data)
+        writer.copy_parts(entry.name, _pieces(entry, entry.start))
     else:
         head, stream = _delta_head(entry, writer.end - writer.place(entry.base))
-        writer.copy_raw(entry.name, head, data[stream - entry.start :])
+        writer.copy_parts(entry.name, itertools.chain([head], _pieces(entry, stream)))
+
+
+def _pieces(entry: Entry, start: int) -> Iterator[memoryview]:
+    """Give the bytes of an entry from `start` on, without having a big one in memory as a whole."""
+    for position in range(start, entry.end, _PIECE):
+        yield entry.pack.data[position : min(position + _PIECE, entry.end)]
+        if entry.size > _PIECE:
+            entry.pack.release()
 
 
 def _base(pack: Pack, offset: int, names: Mapping[int, bytes]) -> bytes | None:

@@ -11,7 +11,7 @@ import os
 import struct
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from chimage_core.cache.git import deflate
 from chimage_core.cache.git.deflate import Buffer
@@ -118,6 +118,10 @@ class PackWriter:
 
     def copy_raw(self, name: bytes, *parts: Buffer) -> None:
         """Store an entry that is ready, in one or more parts. The base of a delta must be in this pack."""
+        self.copy_parts(name, parts)
+
+    def copy_parts(self, name: bytes, parts: Iterable[Buffer]) -> None:
+        """Do the same with parts that come one after the other."""
         if name not in self._index:
             self._begin(name)
             for part in parts:

@@ -23,11 +23,11 @@ _WHOLE = 4 << 20
 _CHUNK = 1 << 20
 _LEAST = 32
 """Shorter objects cannot shrink."""
-_LEAST_DEFLATED = 16 << 10
+_LEAST_DEFLATED = 48 << 10
 """Shorter objects that ISA-L has deflated have not much to gain."""
 _SAMPLE = 64 << 10
-"""Of objects that are not deflated, this beginning is looked at."""
 _INCOMPRESSIBLE = 0.95
+_WORTHWHILE = 0.98
 _PART = 4 << 20
 """Bytes of entries in one part of the work, at least."""
 
@@ -92,6 +92,8 @@ def _squeeze(pack: Pack, start: int, end: int, file: BinaryIO) -> int:
         file.writelines(_deflated(raw, size))
     except (ValueError, IndexError) as error:
         raise CacheBroken(f"entry at {start} of {pack.path} is damaged: {error}", hint=REPAIR_HINT) from error
+    if size > _WHOLE:
+        pack.release()
     squeezed = file.tell() - before
     if squeezed < end - start:
         return squeezed
@@ -101,13 +103,18 @@ def _squeeze(pack: Pack, start: int, end: int, file: BinaryIO) -> int:
 
 
 def _is_hopeless(raw: memoryview, size: int) -> bool:
-    """Return whether an object is not worth trying."""
-    if len(raw) < _INCOMPRESSIBLE * size:
-        return size < _LEAST_DEFLATED
+    """Return whether an object is not worth trying. Of big ones, and those that were not deflated, only the beginning
+    is tried."""
+    is_deflated = len(raw) < _INCOMPRESSIBLE * size
     if size < _LEAST_DEFLATED:
-        return size < _LEAST
+        return is_deflated or size < _LEAST
+    if is_deflated and size <= _WHOLE:
+        return False
     sample = next(deflate.inflate_chunks(raw, _SAMPLE))
-    return len(deflate.deflated(sample)) >= _INCOMPRESSIBLE * len(sample)
+    before = len(deflate.deflated(sample))
+    if is_deflated:
+        return len(zlib.compress(sample, _LEVEL)) > _WORTHWHILE * before
+    return before > _INCOMPRESSIBLE * len(sample)
 
 
 def _deflated(raw: memoryview, size: int) -> Iterator[bytes]:
