@@ -13,7 +13,7 @@ from tests.support.cli import Chimage
 PACKAGE = Path(chimage_core.__file__).parent
 
 APP = {"chimage_tui", "textual", "rich"}
-HEAVY = APP | {"requests", "urllib3", "lark", "pygit2", "humanize", "asyncio"}
+HEAVY = APP | {"requests", "urllib3", "lark", "pygit2", "humanize", "asyncio", "sqlite3", "difflib"}
 """Libraries that take longer to import than a short command may take in all."""
 WORK = {
     "chimage_core.runner.namespace",
@@ -24,6 +24,8 @@ WORK = {
     "chimage_core.cache.git.places",
     "chimage_core.cache.git.recording",
     "chimage_core.cache.git.restoring",
+    "chimage_core.cache.inputs_store",
+    "chimage_core.events.explain",
     "chimage_core.events.steps",
     "chimage_core.events.locks",
 }

@@ -13,7 +13,10 @@ _MODIFIED = ("command",)
 """Parameters that root emulation may change."""
 
 Changes = list[tuple[Change, ...]]
-"""All that changed, by what has a name of its own."""
+"""All that changed, by what has a name of its own; of source files behind the first MOST_CHANGES, nothing but that."""
+
+MOST_CHANGES = 10
+"""Names whose changes an explanation lists."""
 
 
 def compare(before: StepInputs, after: StepInputs) -> Changes:
@@ -78,11 +81,13 @@ def _sources(before: bytes, after: bytes) -> Changes:
     # Most files are as they were: the rest alone is looked at.
     gone = {file.name: file for file in old - new}
     come = {file.name: file for file in new - old}
-    changed = [_source(name, gone.get(name), come.get(name)) for name in sorted({*gone, *come})]
-    if not changed:
+    names = sorted({*gone, *come})
+    if not names:
         return [(Change("option", "order of sources", None, None, None),)]
     # Files that were only touched are the least telling: all are, after a fresh checkout.
-    return sorted(changed, key=_is_only_touched)
+    names.sort(key=lambda name: _is_only_touched(gone.get(name), come.get(name)))
+    told = [_source(name, gone.get(name), come.get(name)) for name in names[:MOST_CHANGES]]
+    return told + [()] * (len(names) - len(told))
 
 
 def _source(name: str, before: SourceFile | None, after: SourceFile | None) -> tuple[Change, ...]:
@@ -97,5 +102,8 @@ def _source(name: str, before: SourceFile | None, after: SourceFile | None) -> t
     )
 
 
-def _is_only_touched(changes: tuple[Change, ...]) -> bool:
-    return all(change.attribute == "mtime" for change in changes)
+def _is_only_touched(before: SourceFile | None, after: SourceFile | None) -> bool:
+    if before is None or after is None or (before.mode, before.extra) != (after.mode, after.extra):
+        return False
+    # Of a symbolic link it is the target that differs, and blanks in that are no size.
+    return before.mode.startswith("10") and before.detail.split(" ")[0] == after.detail.split(" ")[0]

@@ -6,17 +6,17 @@ arguments of FROM.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from chimage_core.cache.changes import Changes, by_name, compare
+from chimage_core.cache.changes import MOST_CHANGES, Changes, by_name, compare
 from chimage_core.cache.inputs import StepInputs
 from chimage_core.cache.records import Records, StepRow
 from chimage_core.cache.state import StateID
 from chimage_core.events.explain import Cause, Change
 
-MOST_CHANGES = 10
-"""Names whose changes an explanation lists."""
 _MOST_COMPARED = 16
+_MOST_EQUAL = 3
+"""Steps of the same text that are compared: what differs least is nearest."""
 _LONGEST_COMPARED = 200
 """Words of a text that count for its similarity."""
 _MOST_BASES = 4
@@ -92,8 +92,8 @@ def _first_step(records: Records, missed: Missed, start: Start, siblings: list[S
         return cause
     for neighbours in (same_base, other_bases):
         near = _nearest([each.row for each in neighbours], missed.inputs)
-        if near is not None:
-            return _moved(records, missed, start, next(each for each in neighbours if each.row is near))
+        if near:
+            return _moved(records, missed, start, next(each for each in neighbours if each.row is near[0]))
     return None
 
 
@@ -162,11 +162,15 @@ def _base_changes(records: Records, start: Start, before: StateID) -> tuple[Chan
 
 
 def _changed(records: Records, missed: Missed, siblings: list[StepRow]) -> Cause | None:
-    near = _nearest(siblings, missed.inputs)
-    before = None if near is None else records.inputs(near)
-    if near is None or before is None:
+    found = []
+    for row in _nearest(siblings, missed.inputs):
+        before = records.inputs(row)
+        if before is not None:
+            found.append((row, compare(before, missed.inputs)))
+    if not found:
         return None
-    return _cause("changed", near, compare(before, missed.inputs))
+    row, changed = min(found, key=lambda pair: len(pair[1]))
+    return _cause("changed", row, changed) if changed else None
 
 
 def _since_last_build(records: Records, missed: Missed) -> Cause | None:
@@ -175,22 +179,22 @@ def _since_last_build(records: Records, missed: Missed) -> Cause | None:
     return None if last is None else _changed(records, missed, [last])
 
 
-def _cause(kind: str, row: StepRow, changed: Changes) -> Cause:
+def _cause(kind: Literal["base", "changed"], row: StepRow, changed: Changes) -> Cause:
     shown = changed[:MOST_CHANGES]
     return Cause(
-        kind if changed else "new",  # type: ignore[arg-type]
+        kind,
         compared=row.recorded,
         changes=tuple(change for changes in shown for change in changes),
         omitted=len(changed) - len(shown),
     )
 
 
-def _nearest(rows: list[StepRow], inputs: StepInputs) -> StepRow | None:
-    """Return the newest row of the same instruction whose text is most similar."""
+def _nearest(rows: list[StepRow], inputs: StepInputs) -> list[StepRow]:
+    """Return rows of the same instruction: the newest ones of the same text, else the one of the most similar text."""
     same = [row for row in rows if row.instruction == inputs.instruction]
-    equal = next((row for row in same if row.text == inputs.text), None)
-    if equal is not None or len(same) < 2:
-        return equal or (same[0] if same else None)
+    equal = [row for row in same if row.text == inputs.text]
+    if equal or len(same) < 2:
+        return equal[:_MOST_EQUAL] or same
     import difflib
 
     matcher = difflib.SequenceMatcher(autojunk=False)
@@ -200,7 +204,7 @@ def _nearest(rows: list[StepRow], inputs: StepInputs) -> StepRow | None:
         matcher.set_seq1(row.text.split()[:_LONGEST_COMPARED])
         return matcher.quick_ratio()
 
-    return max(same[:_MOST_COMPARED], key=similarity)
+    return [max(same[:_MOST_COMPARED], key=similarity)]
 
 
 def _is_on_record(records: Records, missed: Missed) -> bool:

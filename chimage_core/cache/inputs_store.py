@@ -39,9 +39,7 @@ class InputsStore:
 
     def ask(self, question: "Callable[[Records], T]") -> T | None:
         """Return the answer to a question; None if there is no file, or it cannot be read."""
-        if not os.path.exists(self._path):
-            return None
-        return self._guarded(question)
+        return self._guarded(question) if os.access(self._path, os.R_OK) else None
 
     def answers(self, question: "Callable[[Records], T | None]") -> Iterator[T]:
         """Yield the answers of our own records and of the shared ones, as far as there are any."""
@@ -84,7 +82,7 @@ class InputsStore:
         for is_last_try in (not is_writing, True):
             try:
                 return self._use(use, is_writing)
-            except (sqlite3.Error, Damaged) as error:
+            except (sqlite3.Error, Damaged, OSError) as error:
                 code = getattr(error, "sqlite_errorcode", 0)
                 is_damaged = isinstance(error, Damaged) or code & 0xFF in _DAMAGED
                 if is_damaged and not is_last_try:
@@ -101,6 +99,9 @@ class InputsStore:
 
         from chimage_core.cache.records import SCHEMA, VERSION, Damaged, Records
 
+        if is_writing:
+            # For us alone, as the repository is: arguments of builds, and names of files. Who shares it permits it.
+            os.close(os.open(self._path, os.O_CREAT | os.O_CLOEXEC, 0o600))
         with contextlib.closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as connection:
             connection.execute("PRAGMA synchronous = OFF")
             version = connection.execute("PRAGMA user_version").fetchone()[0]

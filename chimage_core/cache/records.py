@@ -100,11 +100,13 @@ class Records:
 
     def inputs(self, row: StepRow) -> StepInputs | None:
         """Return what a step was computed from; None if it is not known any more."""
-        key = self._one("SELECT inputs FROM steps WHERE state = ?", row.state.value)
+        packed = self._one("SELECT inputs FROM steps WHERE state = ?", row.state.value)
         try:
-            return None if key is None else StepInputs.from_key(row.text, zlib.decompress(key))
-        except (ValueError, zlib.error):
+            key = b"" if packed is None else zlib.decompress(packed)
+        except (TypeError, zlib.error):
             return None
+        # The name of the state says whether this is really what it was computed from.
+        return StepInputs.from_key(row.text, key) if row.parent.child(key) == row.state else None
 
     def cause(self, state: StateID) -> Cause | None:
         """Return why the step missed that made a state; None if it is not known."""
