@@ -138,6 +138,27 @@ def test_states_of_an_image_take_little_room_together(builds: Builds) -> None:
     assert marks(builds.build(f"FROM base\nCOPY words /words\n{steps}")) == "*" * 10
 
 
+@needs_program("git")
+def test_git_is_nice_uses_what_it_may_and_sees_nothing_of_the_user(builds: Builds, tmp_path: Path) -> None:
+    """Other jobs of the node go first, and variables such as $GIT_DIR have destroyed repositories of other tools."""
+    said, program = tmp_path / "said", tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nnice >{said}; env >>{said}; echo "$@" >>{said}; exec {shutil.which("git")} "$@"\n')
+    program.chmod(0o755)
+    builds.build(TWO_STEPS)
+    environment = {"PATH": f"{program.parent}:{PATH}", "SLURM_CPUS_PER_TASK": "1", "GIT_OBJECT_DIRECTORY": "/nonsense"}
+    _gc(builds, env=environment)
+    lines = said.read_text().splitlines()
+    assert int(lines[0]) >= 10
+    assert "--threads=1" in lines[-1]
+    assert f"GIT_DIR={builds.chimage.storage}/cache/git" in lines
+    assert {line.partition("=")[0] for line in lines if line.startswith("GIT")} == {
+        "GIT_DIR",
+        "GIT_CONFIG_NOSYSTEM",
+        "GIT_CONFIG_GLOBAL",
+    }
+
+
 def test_it_is_refused_where_the_cache_is_off(builds: Builds) -> None:
     result = builds.chimage.run("build-cache", "--gc", "--no-cache", check=False).expect(1)
     assert "the build cache is disabled" in result.stderr
