@@ -154,41 +154,42 @@ class LargeStore:
         inodes = self._inodes()
         if not inodes:
             return
-        with file_errors("copy large files of image", root):
+        copied: dict[tuple[int, int], bytes] = {}
+        with file_errors("copy large files of image", root), contextlib.ExitStack() as opened:
             pending = [os.fsencode(root)]
             while pending:
                 self._cancel.check()
-                pending += self._unshare_files(pending.pop(), inodes)
+                directory = pending.pop()
+                status = os.lstat(directory)
+                # Until the end: what is below has to be reached, and its other names may be anywhere.
+                if status.st_mode & 0o700 != 0o700:
+                    opened.enter_context(_accessible(directory, status))
+                folders, shared = _shared_files(directory, inodes)
+                for inode, path in shared:
+                    self._replace_by_copy(path, copied.setdefault(inode, path))
+                if shared:
+                    os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))
+                pending += folders
 
-    def _unshare_files(self, directory: bytes, inodes: set[tuple[int, int]]) -> list[bytes]:
-        """Unshare the files in one directory; return its subdirectories."""
-        folders, shared = [], []
-        status = os.lstat(directory)
-        with _accessible(directory, status):
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    elif entry.is_file(follow_symlinks=False):
-                        found = entry.stat(follow_symlinks=False)
-                        if found.st_nlink > 1 and (found.st_dev, found.st_ino) in inodes:
-                            shared.append(entry.path)
-            for path in shared:
-                self._replace_by_copy(path)
-            if shared:
-                os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))
-        return folders
-
-    def _replace_by_copy(self, path: bytes) -> None:
+    def _replace_by_copy(self, path: bytes, first: bytes) -> None:
+        """Replace a file by a copy, or by a link to the one that `first`, another name of it, was replaced by."""
         temporary = os.path.join(os.path.dirname(path), os.fsencode(f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"))
+        try:
+            if path != first:
+                os.link(first, temporary, follow_symlinks=False)
+            else:
+                self._copy_beside(path, temporary)
+            os.rename(temporary, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+    def _copy_beside(self, path: bytes, temporary: bytes) -> None:
         source = os.open(path, _OPEN)
         try:
             self._copy(source, temporary, os.fstat(source), xattr.read(source))
-            os.rename(temporary, path)
         finally:
             os.close(source)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
 
     def _inodes(self) -> set[tuple[int, int]]:
         inodes = set()
@@ -254,7 +255,8 @@ class LargeStore:
         descriptor = os.open(target, flags, 0o600, dir_fd=directory)
         try:
             self._copier.copy(source, descriptor, status)
-            xattr.write(descriptor, attributes)
+            # Exactly: the directory may have a default ACL.
+            xattr.write(descriptor, attributes, exact=True)
             os.fchmod(descriptor, mode)
             os.utime(descriptor, ns=(mtime, mtime))
             if self._options.sync and entry is None:
@@ -333,6 +335,23 @@ def _content_name(path: str) -> bytes:
         return identify_file(descriptor, size, [(0, size)]).hex().encode()
     finally:
         os.close(descriptor)
+
+
+def _shared_files(
+    directory: bytes, inodes: set[tuple[int, int]]
+) -> tuple[list[bytes], list[tuple[tuple[int, int], bytes]]]:
+    """Return the subdirectories of a directory, and the files that are one of these inodes (device, number)."""
+    folders, shared = [], []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif entry.is_file(follow_symlinks=False):
+                found = entry.stat(follow_symlinks=False)
+                inode = found.st_dev, found.st_ino
+                if found.st_nlink > 1 and inode in inodes:
+                    shared.append((inode, entry.path))
+    return folders, shared
 
 
 @contextlib.contextmanager

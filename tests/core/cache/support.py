@@ -81,7 +81,12 @@ class Site:
         """Run git on the repository, as far from the user's configuration as possible."""
         environment = {"PATH": os.defpath, "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1"}
         return subprocess.run(
-            ["git", "-C", self.repository, *arguments], check=True, capture_output=True, text=True, env=environment
+            ["git", "-C", self.repository, *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment,
         ).stdout
 
 

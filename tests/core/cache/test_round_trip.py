@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from chimage_core.errors import CacheError
 from chimage_core.events import Warned
 from chimage_core.rootfs.changes import PathsChanged
-from tests.core.cache.support import Site, commit, write_files
+from tests.core.cache.support import Site, commit, open_up, write_files
 from tests.support import host
 from tests.support.image_trees import change_tree, describe, make_tree, unlocked
 
@@ -58,7 +58,7 @@ def test_a_commit_of_changes_is_what_the_directory_holds(seed: int) -> None:
         snapshot = commit(cache, place)
         for step in range(2):
             cache = site.cache() if random.random() < 0.5 else cache
-            cache.opening(place)
+            open_up(cache, place)
             change_tree(place.root, random, random.choice((1, 5, 20)))
             snapshot = commit(cache, place, snapshot, key=b"%d" % step)
         cache.restore(snapshot, copy)
@@ -74,13 +74,13 @@ def test_a_delta_gives_the_same_as_a_whole_restore(seed: int) -> None:
         make_tree(place.root, random)
         cache = site.cache()
         first, first_tree = commit(cache, place), describe(place.root)
-        cache.opening(place)
+        open_up(cache, place)
         change_tree(place.root, random, 15)
         second, second_tree = commit(cache, place, first, key=b"2"), describe(place.root)
         inode = os.stat(place.root).st_ino
         for snapshot, tree in ((first, first_tree), (second, second_tree), (first, first_tree)):
             if random.random() < 0.5:
-                cache.opening(place)
+                open_up(cache, place)
                 change_tree(place.root, random, 3)
             site.cache().restore(snapshot, place)
             assert describe(place.root) == tree

@@ -6,6 +6,7 @@ the shortest one that goes wrong. `-m slow` runs many more, and longer ones.
 
 import contextlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from random import Random
@@ -16,10 +17,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from chimage_core.cache.git import gc
+from chimage_core.cache.git.cache import GitCache
+from chimage_core.cache.git.condense import Means
 from chimage_core.cache.protocol import CacheMode, Snapshot
 from chimage_core.rootfs.changes import PathsChanged
 from chimage_core.rootfs.place import ImagePlace
-from tests.core.cache.support import Site, change_in_overlay, commit
+from tests.core.cache.support import Site, change_in_overlay, commit, open_up
 from tests.support import host
 from tests.support.image_trees import Described, change_tree, describe, disk_blocks, make_tree, unlocked
 from tests.support.repository import complaints
@@ -49,18 +53,19 @@ class Sequences(RuleBasedStateMachine):
         directory = self._stack.enter_context(tempfile.TemporaryDirectory())
         self._stack.callback(self._forget, directory)
         self.site = Site(Path(directory))
-        self.cache = self.site.cache()
+        self.may_link = False
+        self.cache = self._process()
         self.known: list[Remembered] = []
         self.heads: dict[str, Remembered] = {}
         self.deleted: dict[str, list[Remembered]] = {}
         self.forgotten: set[str] = set()
         """Images of which nobody knows what their files looked like."""
-        self.copies = 0
+        self.copies = self.keys = 0
 
     def teardown(self) -> None:
         """Ask Git, and restore the last states once more, in a new process."""
         with self._stack:
-            self.cache = self.site.cache()
+            self.cache = self._process()
             assert complaints(self.site.repository) == ""
             assert len(self.site.git("log", "--all", "--format=%s").splitlines()) >= len(self.known) > 0
             for remembered in self.known[-3:]:
@@ -72,8 +77,10 @@ class Sequences(RuleBasedStateMachine):
         with unlocked(directory):
             pass
 
-    @initialize(seed=_seeds)
-    def start(self, seed: int) -> None:
+    @initialize(seed=_seeds, may_link=st.booleans())
+    def start(self, seed: int, may_link: bool) -> None:
+        self.may_link = may_link
+        self.start_new_process()
         for name in ("one", "two"):
             place = self.site.place(name)
             make_tree(place.root, Random(f"{seed} {name}"), 20)
@@ -113,7 +120,8 @@ class Sequences(RuleBasedStateMachine):
         """A walk finds nothing new, whatever way the place was brought to where it is."""
         place, parent = self._opened(name)
         snapshot = commit(self.cache, place, parent, key=self._key())
-        if name not in self.forgotten:  # Else hard links have got new numbers.
+        # Else hard links have got new numbers, or large files that cannot be read are kept elsewhere.
+        if name not in self.forgotten and not self.may_link:
             trees = self.site.git("rev-parse", f"{parent.token}:root", f"{snapshot.token}:root").split()
             assert trees[0] == trees[1], self.site.git("diff", *trees)
         self.forgotten.discard(name)
@@ -124,7 +132,7 @@ class Sequences(RuleBasedStateMachine):
         """Over another state, that of the other image too, and over what a failed step left."""
         place, remembered = self.site.place(name), self.known[number % len(self.known)]
         if is_dirty:
-            self.cache.opening(place)
+            open_up(self.cache, place)
             change_tree(place.root, Random(seed), 3)
         self.cache.restore(remembered.snapshot, place)
         assert describe(place.root) == remembered.tree
@@ -157,7 +165,7 @@ class Sequences(RuleBasedStateMachine):
 
     @rule()
     def start_new_process(self) -> None:
-        self.cache = self.site.cache()
+        self.cache = self._process()
 
     @rule(name=_images, is_damaged=st.booleans())
     def lose_stat_cache(self, name: str, is_damaged: bool) -> None:
@@ -167,7 +175,7 @@ class Sequences(RuleBasedStateMachine):
         else:
             path.unlink(missing_ok=True)
         self.forgotten.add(name)
-        self.cache = self.site.cache()
+        self.cache = self._process()
 
     @rule()
     def pack_by_git(self) -> None:
@@ -175,6 +183,19 @@ class Sequences(RuleBasedStateMachine):
         self.site.git("repack", "-adfq", "--window=5")
         self.site.git("pack-refs", "--all", "--prune")
         self.site.git("prune", "--expire=now")
+
+    @rule(with_git=st.booleans())
+    def collect(self, with_git: bool) -> None:
+        """What no image needs, nor a deletion that can be undone, is gone; everything else is as before."""
+        needed = set(self.site.git("rev-list", "--glob=refs/images", "--glob=refs/deleted").split())
+        git = shutil.which("git") if with_git else None
+        engine = self._process().engine
+        gc.collect(engine, gc.Request(0, Means(git, 1), engine.large.directory, str(self.site.root / "lru")))
+        self.cache = self._process()
+        self.known = [remembered for remembered in self.known if remembered.snapshot.token in needed]
+        assert set(self.site.git("rev-list", "--all").split()) == needed
+        for remembered in (*self.heads.values(), *self.known):
+            assert self.cache.find(remembered.snapshot.state) is not None
 
     @rule()
     def sweep(self) -> None:
@@ -184,26 +205,31 @@ class Sequences(RuleBasedStateMachine):
     def rebuild(self, name: str, seed: int) -> None:
         """The state of an image is recorded anew; who has the old commit keeps it."""
         place, before = self.site.place(name), self.heads[name]
-        cache = self.site.cache(mode=CacheMode.REBUILD)
-        self.cache.opening(place)
+        cache = self._process(CacheMode.REBUILD)
+        open_up(self.cache, place)
         change_tree(place.root, Random(seed), 2)
         cache.restore(before.snapshot, place)
-        cache.opening(place)
+        open_up(cache, place)
         change_tree(place.root, Random(seed), 2)
         key = self._key()
         first = commit(cache, place, before.snapshot, key=key)
         change_tree(place.root, Random(seed + 1), 2)
         second = commit(cache, place, before.snapshot, key=key)
-        self.cache = self.site.cache()
+        self.cache = self._process()
         assert first.state == second.state
         assert self.cache.find(first.state) == second
         self._committed(name, second)
+
+    def _process(self, mode: CacheMode = CacheMode.ENABLED) -> GitCache:
+        """Open the cache as another process would."""
+        return self.site.cache(mode=mode, may_link=self.may_link)
 
     def _opened(self, name: str) -> tuple[ImagePlace, Snapshot]:
         """Bring an image to its head, and say that it will be changed."""
         place, parent = self.site.place(name), self.heads[name].snapshot
         self.cache.restore(parent, place)
-        self.cache.opening(place)
+        open_up(self.cache, place)
+        assert describe(place.root) == self.heads[name].tree
         return place, parent
 
     def _committed(self, name: str, snapshot: Snapshot) -> None:
@@ -226,7 +252,8 @@ class Sequences(RuleBasedStateMachine):
                 assert grown == set()
 
     def _key(self) -> bytes:
-        return b"%d" % len(self.known)
+        self.keys += 1
+        return b"%d" % self.keys
 
 
 _COMMON = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))

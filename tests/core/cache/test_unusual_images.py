@@ -1,5 +1,6 @@
 """What programs leave in image directories, and file systems do to them, must not end in a damaged cache or image."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from chimage_core.fs import xattr
 from chimage_core.fs.contents import data_extents
 from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs.changes import PathsChanged
-from tests.core.cache.support import Site, commit, write_files
+from tests.core.cache.support import Site, commit, run_in_overlay, write_files
 from tests.support.image_trees import default_acl, describe, unlocked
 
 
@@ -146,3 +147,38 @@ def test_closed_directories_may_be_nested_deeper_than_python_recurses(site: Site
             with open(os.path.join(root, paths[-1], "file"), encoding="ascii") as file:
                 assert file.read() == "1"
     assert commit(site.cache(), copy, snapshot, key=b"again").token != snapshot.token
+
+
+def test_an_image_that_is_written_to_in_place_stays_as_it_is(site: Site) -> None:
+    """Large files that it shared with the cache: with several names, below closed directories, or a default ACL."""
+    place = site.place("image")
+    write_files(place.root, {"closed/below/file": "x" * (1 << 20), "acl/large": "y" * (1 << 20)}, ["far"])
+    os.link(f"{place.root}/closed/below/file", f"{place.root}/far/link")
+    os.link(f"{place.root}/acl/large", f"{place.root}/far/large")
+    with contextlib.suppress(OSError):
+        os.setxattr(f"{place.root}/acl", xattr.DEFAULT_ACL, default_acl())
+    for path in ("closed/below", "closed"):
+        os.chmod(f"{place.root}/{path}", 0)
+    cache = site.cache(may_link=True)
+    snapshot, tree = commit(cache, place), describe(place.root)
+    os.unlink(f"{place.side}/stamp")
+    cache.restore(snapshot, place)
+    cache.opening(place)
+    assert os.stat(f"{place.root}/acl/large").st_nlink == 3, "nothing was shared, so this tested nothing"
+    cache.unshare(place)
+    assert os.stat(f"{place.root}/acl/large").st_nlink == os.stat(f"{place.root}/far/link").st_nlink == 2
+    assert describe(place.root) == tree
+    for path in ("closed", "closed/below"):
+        os.chmod(f"{place.root}/{path}", 0o700)  # For pytest.
+
+
+@pytest.mark.userns
+def test_a_file_in_our_directory_with_names_elsewhere_survives_the_loss_of_the_stat_cache(site: Site) -> None:
+    place, copy = site.place("image"), site.place("copy")
+    write_files(place.root, {"ch/file": "1"})
+    os.link(f"{place.root}/ch/file", f"{place.root}/link")
+    snapshot = commit(site.cache(), place)
+    os.unlink(f"{place.side}/stat")
+    snapshot = commit(site.cache(), place, snapshot, changes=run_in_overlay(place, "os.mkdir('new')"))
+    site.cache().restore(snapshot, copy)
+    assert os.stat(f"{copy.root}/link").st_nlink == 2
