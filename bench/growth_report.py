@@ -70,7 +70,8 @@ def goals_of(by_files: Sequence[FilesRow], by_states: Sequence[StatesRow]) -> li
 
 def report(by_files: Sequence[FilesRow], by_states: Sequence[StatesRow], goals: Sequence[GrowthGoal], on: str) -> str:
     """Return growth.md. `on`: the file system."""
-    host = f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, {on}"
+    load = f"load {os.getloadavg()[2]:.1f} on {os.cpu_count()} cores"
+    host = f"{load}, {platform.machine()}, Linux {platform.release()}, {on}"
     return "\n".join(
         [
             "# How the cost of a commit grows",

@@ -89,11 +89,11 @@ def _grid(across: _Axis, up: _Axis) -> list[str]:
     for value in across.ticks():
         x = across.place(value)
         parts.append(f'<line class="g" x1="{x:.1f}" y1="{up.start}" x2="{x:.1f}" y2="{up.end}"/>')
-        parts.append(_text(x, up.start + 16, f"{value:,.6g}", anchor="middle"))
+        parts.append(_text(x, up.start + 16, f"{value:,.10g}", anchor="middle"))
     for value in up.ticks():
         y = up.place(value)
         parts.append(f'<line class="g" x1="{across.start}" y1="{y:.1f}" x2="{across.end}" y2="{y:.1f}"/>')
-        parts.append(_text(across.start - 6, y + 4, f"{value:,.6g}", anchor="end"))
+        parts.append(_text(across.start - 6, y + 4, f"{value:,.10g}", anchor="end"))
     frame = f'x="{across.start}" y="{up.end}" width="{across.end - across.start}" height="{up.start - up.end}"'
     return [*parts, f'<rect class="f" {frame}/>']
 
