@@ -14,7 +14,7 @@ so writing returns the names that could not be kept. Source: xattr(7).
 import contextlib
 import errno
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 
 from chimage_core.events import Notice, Sink, Warned
 
@@ -92,6 +92,21 @@ def write(target: Target, attributes: Mapping[str, bytes], *, exact: bool = Fals
                 raise
             refused.append(name)
     return tuple(refused)
+
+
+class AttributeWriter:
+    """Writes the attributes of many files, and remembers which names were refused."""
+
+    __slots__ = ("is_on", "refused")
+
+    def __init__(self, *, is_on: bool) -> None:
+        """`is_on`: attributes are wanted; else who has this writes none."""
+        self.is_on = is_on
+        self.refused: set[str] = set()
+
+    def write(self, target: Target, attributes: Iterable[tuple[str, bytes]], *, exact: bool = False) -> None:
+        """Set attributes as the function `write` does."""
+        self.refused.update(write(target, dict(attributes), exact=exact))
 
 
 def warn_left_out(names: Set[str], emit: Sink) -> None:

@@ -140,3 +140,18 @@ def test_attributes_in_an_archive_too(elsewhere: Chimage, source: Path, tmp_path
         pytest.skip("this tar knows no extended attributes")
     (result,) = on_a_disk_without_attributes(elsewhere, [["import", str(archive), BASE]])
     assert told(result) == 1
+
+
+def test_what_the_cache_keeps_is_told_where_it_cannot_be_given_back(
+    elsewhere: Chimage, source: Path, tmp_path: Path
+) -> None:
+    """A cache that came from another disk."""
+    with_attributes = Chimage(tmp_path / "first")
+    with_attributes.run("import", source, BASE)
+    archive = tmp_path / "storage.tar"
+    subprocess.run(["tar", "-C", with_attributes.storage, "--exclude=./img/*", "-cf", archive, "."], check=True)
+    (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\n")
+    builds = [["build", "-t", f"image{n}", "-f", str(tmp_path / "Dockerfile"), str(tmp_path / "disk")] for n in "12"]
+    unpack = f"mkdir {elsewhere.storage} && tar --no-same-owner -C {elsewhere.storage} -xf {archive}"
+    results = on_a_disk_without_attributes(elsewhere, builds, prepare=["sh", "-c", unpack])
+    assert [told(result) for result in results] == [1, 1]

@@ -11,8 +11,8 @@ from chimage_core.cache.git.materialize import Filled, Materializer, finish_dire
 from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, Record, numbers_of, pack_numbers
 from chimage_core.cache.git.trees import Directory, ObjectReader, beneath, join, load_directory, walk
 from chimage_core.errors import file_errors
-from chimage_core.fs import xattr
 from chimage_core.fs.remove import remove_tree
+from chimage_core.fs.xattr import AttributeWriter, remove_default_acl
 
 _DIRECTORY = pack_numbers(DIRECTORY_NUMBERS)
 
@@ -120,13 +120,13 @@ def _only_metadata_differs(name: bytes, old: Directory, new: Directory) -> bool:
     )
 
 
-def _open_up(full: bytes, xattrs: bool) -> None:
+def _open_up(full: bytes, xattrs: AttributeWriter) -> None:
     """Give us all permissions on a directory, and what is made in it none; it gets its own metadata at the end."""
     mode = stat.S_IMODE(os.lstat(full).st_mode)
     if mode & 0o700 != 0o700:
         os.chmod(full, mode | 0o700)
-    if xattrs:
-        xattr.remove_default_acl(full)
+    if xattrs.is_on:
+        remove_default_acl(full)
 
 
 def _remove(delta: Delta, top: bytes, records: dict[bytes, Record]) -> None:
@@ -198,12 +198,12 @@ def _make(
     return filled
 
 
-def _alter(full: bytes, line: bytes, xattrs: bool) -> os.stat_result:
+def _alter(full: bytes, line: bytes, xattrs: AttributeWriter) -> os.stat_result:
     """Give a file other metadata."""
     entry = metadata.parse_line(line)
-    if xattrs:
+    if xattrs.is_on:
         os.chmod(full, 0o600)
-        xattr.write(full, dict(entry.xattrs), exact=True)
+        xattrs.write(full, entry.xattrs, exact=True)
     os.chmod(full, entry.mode)
     os.utime(full, ns=(entry.mtime, entry.mtime))
     return os.lstat(full)

@@ -33,6 +33,7 @@ from chimage_core.errors import CacheBroken, file_errors
 from chimage_core.fs import xattr
 from chimage_core.fs.atomic import TEMPORARY_PREFIX, sync_directory, temporary_name
 from chimage_core.fs.contents import ContentCopier
+from chimage_core.fs.xattr import AttributeWriter
 
 if TYPE_CHECKING:
     from chimage_core.cache.git.engine import Options
@@ -108,7 +109,7 @@ class LargeStore:
 
     # Out of the store
 
-    def place(self, entry: Entry, path: bytes, directory: int) -> None:
+    def place(self, entry: Entry, path: bytes, directory: int, xattrs: AttributeWriter) -> None:
         """Make a file of an image in its open directory; `path` is that of the file, from the root of the image.
 
         Mode, time and attributes are complete. Raises OSError, CacheBroken, Cancelled.
@@ -116,14 +117,16 @@ class LargeStore:
         found = self._find(entry.large, entry.size)
         if found is None:
             raise CacheBroken(f"large file is missing in the build cache: {os.fsdecode(path)}", hint=_HINT)
-        attributes = dict(entry.xattrs)
+        attributes = dict(entry.xattrs) if xattrs.is_on else {}
         wanted = _file_name(entry.large, entry.mode, entry.mtime, path, attributes)
         is_same = os.path.basename(found) == wanted and os.path.dirname(found) == _folder(self.directory, entry.large)
         if is_same and not self._can_clone and self._options.may_link() and _linked(found, directory, entry.name):
             return
         source = os.open(found, _OPEN)
         try:
-            self._copy(source, entry.name, os.fstat(source), attributes, directory=directory, entry=entry)
+            status = os.fstat(source)
+            refused = self._copy(source, entry.name, status, attributes, directory=directory, entry=entry)
+            xattrs.refused.update(refused)
         finally:
             os.close(source)
 
@@ -248,21 +251,22 @@ class LargeStore:
         *,
         directory: int | None = None,
         entry: Entry | None = None,
-    ) -> None:
-        """Copy a file with its mode and time, or those of `entry`."""
+    ) -> tuple[str, ...]:
+        """Copy a file with its mode and time, or those of `entry`; return the names of attributes that were refused."""
         mode, mtime = (stat.S_IMODE(status.st_mode), status.st_mtime_ns) if entry is None else (entry.mode, entry.mtime)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(target, flags, 0o600, dir_fd=directory)
         try:
             self._copier.copy(source, descriptor, status)
             # Exactly: the directory may have a default ACL.
-            xattr.write(descriptor, attributes, exact=True)
+            refused = xattr.write(descriptor, attributes, exact=True)
             os.fchmod(descriptor, mode)
             os.utime(descriptor, ns=(mtime, mtime))
             if self._options.sync and entry is None:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        return refused
 
     def _find(self, name: bytes, size: int) -> str | None:
         """Return a file of the store with this content that nobody has written to since."""

@@ -21,7 +21,7 @@ from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, Record, numbers_
 from chimage_core.cache.git.trees import join, load_directory, load_own
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import CacheBroken, file_errors
-from chimage_core.fs import xattr
+from chimage_core.fs.xattr import AttributeWriter
 
 _PART_FILES = 96
 _FEW_FILES = 200
@@ -60,7 +60,7 @@ class Materializer:
     """The `objects` directory of the repository."""
     store: ObjectStore
     large: LargeStore
-    xattrs: bool
+    xattrs: AttributeWriter
     workers: int
     cancel: CancelToken
 
@@ -121,9 +121,11 @@ class Materializer:
             parts[-1].append((folder.path, folder.tree))
             count += folder.files + 1
         processes = 1 if total < _FEW_FILES else self.workers
-        payload = (self.objects, root, self.xattrs, parts)
+        payload = (self.objects, root, self.xattrs.is_on, parts)
         answers = workers.run(make_files, payload, len(parts), processes, self.cancel)
-        return {path: (b"", names, numbers) for answer in answers for path, names, numbers in answer}
+        for _, refused in answers:
+            self.xattrs.refused.update(refused)
+        return {path: (b"", names, numbers) for records, _ in answers for path, names, numbers in records}
 
     def _make_late(
         self, root: bytes, folders: list[_Folder], records: dict[bytes, Record], first: dict[int, bytes]
@@ -158,7 +160,7 @@ def make_late(
     descriptor = os.open(parent, OPEN_DIRECTORY)
     try:
         if entry.large:
-            maker.large.place(entry, join(folder, entry.name), descriptor)
+            maker.large.place(entry, join(folder, entry.name), descriptor, maker.xattrs)
         else:
             make_entry(maker.store, descriptor, parent, entry, content, maker.xattrs)
     finally:
@@ -168,19 +170,22 @@ def make_late(
 
 
 def make_files(payload: Any, numbers: Iterator[int]) -> Any:
-    """Make the files of some directories (a task of `workers`); return their stat records, as lists."""
-    objects, root, xattrs, parts = payload
-    store = ObjectStore(objects)
+    """Make the files of some directories (a task of `workers`).
+
+    Returns their stat records, as lists, and the names of attributes that were refused.
+    """
+    objects, root, is_on, parts = payload
+    store, xattrs = ObjectStore(objects), AttributeWriter(is_on=is_on)
     records = []
     for number in numbers:
         for path, tree in parts[number]:
             with file_errors("write image directory", os.fsdecode(root + b"/" + path)):
                 records.append((path, *_fill_directory(store, root + b"/" + path, tree, xattrs)))
         store.release()
-    return records
+    return records, list(xattrs.refused)
 
 
-def _fill_directory(store: ObjectStore, full: bytes, tree: bytes, xattrs: bool) -> tuple[bytes, bytes]:
+def _fill_directory(store: ObjectStore, full: bytes, tree: bytes, xattrs: AttributeWriter) -> tuple[bytes, bytes]:
     """Make the entries of a directory but for what is made earlier or later; return names and numbers of all."""
     directory = load_directory(store, tree)
     listing = dict.fromkeys(directory.folders, _DIRECTORY)
@@ -203,7 +208,7 @@ _DIRECTORY = pack_numbers(DIRECTORY_NUMBERS)
 
 
 def make_entry(
-    store: ObjectStore, directory: int, full: bytes, entry: Entry, content: bytes | None, xattrs: bool
+    store: ObjectStore, directory: int, full: bytes, entry: Entry, content: bytes | None, xattrs: AttributeWriter
 ) -> os.stat_result:
     """Make a file, symbolic link or FIFO in an open directory (whose path is `full`); return its status."""
     name = entry.name
@@ -218,28 +223,30 @@ def make_entry(
         os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
     else:
         os.mkfifo(name, 0o600, dir_fd=directory)
-        if xattrs and entry.xattrs:
-            xattr.write(full + b"/" + name, dict(entry.xattrs))
+        if xattrs.is_on and entry.xattrs:
+            xattrs.write(full + b"/" + name, entry.xattrs)
         os.chmod(name, entry.mode, dir_fd=directory)
         os.utime(name, ns=times, dir_fd=directory)
     return os.stat(name, dir_fd=directory, follow_symlinks=False)
 
 
-def finish_directory(full: bytes, own: bytes, xattrs: bool, *, exact: bool = False) -> bytes:
+def finish_directory(full: bytes, own: bytes, xattrs: AttributeWriter, *, exact: bool = False) -> bytes:
     """Give a directory its metadata; return its own stat numbers.
 
     `exact`: it was there before, and may have attributes that it must not have.
     """
     entry = metadata.parse_line(own)
-    if xattrs and (entry.xattrs or exact):
-        xattr.write(full, dict(entry.xattrs), exact=exact)
+    if xattrs.is_on and (entry.xattrs or exact):
+        xattrs.write(full, entry.xattrs, exact=exact)
     os.chmod(full, entry.mode)  # Always: a new directory inherits the setgid bit.
     os.utime(full, ns=(entry.mtime, entry.mtime))
     return own_numbers(os.lstat(full))
 
 
-def _make_file(store: ObjectStore, directory: int, entry: Entry, content: bytes, xattrs: bool) -> os.stat_result:
-    attributes = entry.xattrs if xattrs else ()
+def _make_file(
+    store: ObjectStore, directory: int, entry: Entry, content: bytes, xattrs: AttributeWriter
+) -> os.stat_result:
+    attributes = entry.xattrs if xattrs.is_on else ()
     # Attributes can only be set while the file is writable; the right mode from the start saves a system call.
     mode = 0o600 if attributes else entry.mode & 0o777
     descriptor = os.open(entry.name, _OPEN_NEW, mode, dir_fd=directory)
@@ -250,7 +257,7 @@ def _make_file(store: ObjectStore, directory: int, entry: Entry, content: bytes,
         else:
             _write_extents(descriptor, store.chunks(content), entry.extents, entry.size)
         if attributes:
-            xattr.write(descriptor, dict(attributes))
+            xattrs.write(descriptor, attributes)
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
         status = os.fstat(descriptor)
         if stat.S_IMODE(status.st_mode) != entry.mode:

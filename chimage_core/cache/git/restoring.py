@@ -17,6 +17,7 @@ from chimage_core.cache.stamp import PlaceState
 from chimage_core.errors import CacheError, FileError, file_errors
 from chimage_core.fs.atomic import TEMPORARY_PREFIX, exchange, temporary_directory
 from chimage_core.fs.remove import remove_tree
+from chimage_core.fs.xattr import AttributeWriter, warn_left_out
 from chimage_core.rootfs.place import ImagePlace
 
 _TREE = "tree-"
@@ -65,8 +66,10 @@ def _change(engine: Engine, places: Places, snapshot: Snapshot, target: bytes, p
     entries = sum(names.count(b"/") + 1 for _, names, _ in records.values())
     if difference.size > max(_DELTA_ALWAYS, entries // _DELTA_SHARE):
         return False
-    delta.apply(difference, place.root, records, _materializer(engine))
+    maker = _materializer(engine)
+    delta.apply(difference, place.root, records, maker)
     places.settle(place, snapshot, records)
+    warn_left_out(maker.xattrs.refused, engine.options.emit)
     return True
 
 
@@ -81,17 +84,19 @@ def _replace(engine: Engine, places: Places, snapshot: Snapshot, target: bytes, 
     with temporary_directory(place.side, _TREE) as temporary:
         new = os.path.join(temporary, "root")
         os.mkdir(new, 0o700)
-        records = _materializer(engine).make(target, new)
+        maker = _materializer(engine)
+        records = maker.make(target, new)
         stamps.forget(place)
         with file_errors("replace image directory", place.root):
             records[b""] = _move(new, place.root, records[b""])
         places.settle(place, snapshot, records)
+        warn_left_out(maker.xattrs.refused, engine.options.emit)
 
 
 def _materializer(engine: Engine) -> Materializer:
     options = engine.options
-    objects = engine.repository.objects
-    return Materializer(objects, engine.store, engine.large, options.xattrs, options.workers, options.cancel)
+    objects, xattrs = engine.repository.objects, AttributeWriter(is_on=options.xattrs)
+    return Materializer(objects, engine.store, engine.large, xattrs, options.workers, options.cancel)
 
 
 def _move(new: str, root: str, record: Record) -> Record:
