@@ -22,6 +22,10 @@ MANY_BYTES = 8 << 20
 _MINIMUM_HOLE = 64 << 10
 _PART_FILES = 64
 _PART_BYTES = 4 << 20
+_LONGEST_TEXT = 16 << 20
+"""Bytes up to which a text is kept in packs, whatever else is done with contents of its size: it becomes small there,
+and versions of it next to nothing."""
+_TEXT_SAMPLE = 8 << 10
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -37,7 +41,7 @@ class Content:
     extents: list[tuple[int, int]] | None = None
     """The (offset, length) parts that the blob holds; None: all."""
     is_candidate: bool = False
-    """It belongs to the large files, unless it turns out to be sparse: it is named, but not stored as a blob."""
+    """It belongs to the large files, unless it turns out to be sparse, or a text: it is named, but not stored."""
     large: bytes = b""
     """Its name among the large files; empty: it is a blob."""
 
@@ -70,13 +74,18 @@ def _read(path: bytes, content: Content, sink: ObjectSink) -> None:
             content.extents = _find_extents(descriptor, size)
             if content.extents is not None:
                 size = sum(length for _, length in content.extents)
-        if content.is_candidate and content.extents is None:
+        if content.is_candidate and content.extents is None and not _is_text(descriptor, size):
             content.name = identify_file(descriptor, size, [(0, size)])
             content.large = content.name.hex().encode()
             return
         content.name = sink.add_file(descriptor, size, content.extents)
     finally:
         os.close(descriptor)
+
+
+def _is_text(descriptor: int, size: int) -> bool:
+    """Return whether content looks like text, in the way that Git tells it: there is no NUL at its beginning."""
+    return size <= _LONGEST_TEXT and b"\0" not in os.pread(descriptor, _TEXT_SAMPLE, 0)
 
 
 def _find_extents(descriptor: int, size: int) -> list[tuple[int, int]] | None:
@@ -138,12 +147,12 @@ def read_in_parallel(files: Sequence[tuple[bytes, Content]], reading: Reading, s
     for index, answers in workers.run(pack_files, payload, len(parts), reading.workers, reading.cancel):
         if index is not None:
             store.add_pack(index)
-        for part_number, names, extents in answers:
+        for part_number, names, extents, large in answers:
             for position, number in enumerate(parts[part_number]):
                 content = files[number][1]
                 content.name = names[20 * position : 20 * position + 20]
                 content.extents = extents.get(position)
-                if content.is_candidate and content.extents is None:
+                if position in large:
                     content.large = content.name.hex().encode()
 
 
@@ -155,14 +164,16 @@ def pack_files(payload: Any, numbers: Iterator[int]) -> Any:
     with PackWriter(os.path.join(objects, "pack"), known, deflated=deflated, sync=sync) as pack:
         for number in numbers:
             paths, sizes, sparse, candidates = parts[number]
-            names, extents = [], {}
+            names, extents, large = [], {}, []
             for position, (path, size) in enumerate(zip(paths.split(b"\0"), array("Q", sizes), strict=True)):
                 content = Content(size, position in sparse, is_candidate=position in candidates)
                 read_content(path, content, pack)
                 names.append(content.name)
                 if content.extents is not None:
                     extents[position] = content.extents
-            answers.append((number, b"".join(names), extents))
+                if content.large:
+                    large.append(position)
+            answers.append((number, b"".join(names), extents, large))
         return pack.finish(), answers
 
 

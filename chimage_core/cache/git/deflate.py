@@ -16,8 +16,8 @@ _LEVEL = 1
 _STORED_HEADER = b"\x78\x01"
 _BLOCK = struct.Struct("<BHH")
 _BLOCK_SIZE = 0xFFFF
-_WORTHWHILE = 4096
-"""Shorter contents are stored: they are 3 % of an image's bytes, but an eighth of the time."""
+_WORTHWHILE = 16 << 10
+"""Shorter contents are stored: they are 6 % of an image’s bytes, but a quarter of the time, also when they are read."""
 _SAMPLE = 256 << 10
 
 Buffer = bytes | memoryview

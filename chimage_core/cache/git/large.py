@@ -12,6 +12,8 @@ there an image may share its files with this store, and `unshare` ends that befo
 Where neither is possible only declared files are kept here, as copies. A file that was written to nevertheless
 (`ch-run -w`) no longer has the mode and time in its name, and is refused.
 
+Texts stay in packs up to some size, where versions of them take little room (see `contents`).
+
 In one image at most one file is linked to a content, the one whose path is in the name: two would become one file.
 """
 
