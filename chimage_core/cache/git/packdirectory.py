@@ -11,6 +11,10 @@ ATTEMPTS = 3
 
 _VANISHED = (errno.ENOENT, errno.ESTALE)
 """The latter is said by network file systems."""
+_MANY = 1000
+"""Questions after which it pays to find out first which beginnings of names there are."""
+_DROPPED_BITS = 10
+"""Of the first 32 bits of a name; the others are a 4 MiB table, in which few of a million objects meet."""
 _BIG = 4 << 20
 """Bytes. Mapped pages of smaller packs are not worth giving back."""
 
@@ -25,6 +29,9 @@ class PackDirectory:
         """The open ones, those used last in front."""
         self._seen: set[str] = set()
         """Names of indexes that were opened, or are to be ignored."""
+        self._asked = 0
+        self._present: bytearray | None = None
+        """1 for each beginning of a name, 22 bits, that some object has; None: to be made."""
 
     def unseen(self) -> list[str]:
         """Return the paths of the indexes that are neither opened nor ignored. Raises OSError."""
@@ -44,6 +51,7 @@ class PackDirectory:
                     raise
                 return False
             self._seen.add(os.path.basename(index))
+            self._present = None
         return True
 
     def ignore(self, index: str) -> None:
@@ -59,6 +67,22 @@ class PackDirectory:
                     self.packs.insert(0, self.packs.pop(position))
                 return pack, offset
         return None
+
+    def has(self, name: bytes) -> bool:
+        """Return whether an object is in an open pack. Made for asking about many that are not there."""
+        self._asked += 1
+        if self._asked < _MANY:
+            return self.find(name) is not None
+        if self._present is None:
+            self._present = self._mark_present()
+        return bool(self._present[int.from_bytes(name[:4], "big") >> _DROPPED_BITS]) and self.find(name) is not None
+
+    def _mark_present(self) -> bytearray:
+        present = bytearray(1 << (32 - _DROPPED_BITS))
+        for pack in self.packs:
+            for prefix in pack.prefixes():
+                present[prefix >> _DROPPED_BITS] = 1
+        return present
 
     def release(self) -> None:
         """Give the memory of what was read back to the system: mapped pages count as ours."""

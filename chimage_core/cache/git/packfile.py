@@ -6,6 +6,8 @@ Source: gitformat-pack(5).
 import mmap
 import os
 import struct
+import sys
+from array import array
 
 from chimage_core.errors import CacheBroken
 
@@ -107,6 +109,13 @@ class Pack(PackData):
                 return self._offset(low + found // 20)
             found = bucket.find(name, found + 1)
         return None
+
+    def prefixes(self) -> "array[int]":
+        """Return the first 32 bits of all names, as big-endian numbers."""
+        words = array("I", self._index[_NAMES : _NAMES + 20 * self.count])[::5]
+        if sys.byteorder == "little":
+            words.byteswap()
+        return words
 
     def entries(self) -> list[tuple[int, bytes]]:
         """Return (offset, name) of all objects, by offset."""

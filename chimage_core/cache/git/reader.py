@@ -62,7 +62,7 @@ class ObjectStore:
         """Return whether the object is in a pack of our own, written before `refresh`, or before the first use."""
         if not self._is_listed:
             self.refresh()
-        return self._own.find(name) is not None
+        return self._own.has(name)
 
     def borrows(self, name: bytes) -> bool:
         """Return whether the object is in a pack of another repository, as far as we know those."""
