@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from chimage_core.cache.git.statcache import SHARED_SIZE
 from chimage_core.fs import xattr
 
 NAMES = (
@@ -237,8 +236,7 @@ def _overwrite(top: bytes, _: bytes, random: Random) -> None:
         file.seek(random.choice((0, status.st_size // 2, status.st_size)))
         file.write(random.randbytes(3))
     os.chmod(path, stat.S_IMODE(status.st_mode))
-    if status.st_nlink == 1 or status.st_size < SHARED_SIZE:  # Of others the stat cache believes the mtime.
-        os.utime(path, ns=(0, status.st_mtime_ns))
+    os.utime(path, ns=(0, status.st_mtime_ns))
 
 
 def _rename(top: bytes, path: bytes, random: Random) -> None:

@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING
 from chimage_core.cache.git.contents import Content
 from chimage_core.cache.git.metadata import Entry, xattr_keys
 from chimage_core.cache.git.objects import BLOB
-from chimage_core.cache.git.statcache import SHARED_SIZE
 from chimage_core.cache.git.trees import ObjectSink
 from chimage_core.errors import CacheBroken, file_errors
 from chimage_core.fs import xattr
@@ -40,7 +39,7 @@ from chimage_core.fs.xattr import AttributeWriter
 if TYPE_CHECKING:
     from chimage_core.cache.git.engine import Options
 
-LARGE = SHARED_SIZE
+LARGE = 256 << 10
 """Bytes from which on contents are kept here, where that takes no copying."""
 
 _HINT = "build-cache --check tells more, and --repair mends what can be mended"
@@ -156,7 +155,7 @@ class LargeStore:
 
         Raises FileError, Cancelled.
         """
-        inodes = self._inodes()
+        inodes = {(status.st_dev, status.st_ino) for _, status in self._linked_files()}
         if not inodes:
             return
         copied: dict[tuple[int, int], bytes] = {}
@@ -196,15 +195,20 @@ class LargeStore:
         finally:
             os.close(source)
 
-    def _inodes(self) -> set[tuple[int, int]]:
-        inodes = set()
+    def linked(self) -> set[tuple[int, int]]:
+        """Return device and inode of the files that have other names, too, and that nobody has written to."""
+        return {
+            (status.st_dev, status.st_ino) for path, status in self._linked_files() if _is_sound(path, status.st_size)
+        }
+
+    def _linked_files(self) -> Iterator[tuple[str, os.stat_result]]:
         for parent, _, names in os.walk(self.directory):
             for name in names:
+                path = os.path.join(parent, name)
                 with contextlib.suppress(FileNotFoundError):
-                    status = os.lstat(os.path.join(parent, name))
+                    status = os.lstat(path)
                     if status.st_nlink > 1:
-                        inodes.add((status.st_dev, status.st_ino))
-        return inodes
+                        yield path, status
 
     # Means
 

@@ -78,6 +78,7 @@ def scan(
         None if base is None else base.trees,
         sink,
         claim=partial(engine.large.claim, likewise=likewise),
+        linked=engine.large.linked,
         xattrs=options.xattrs,
         cancel=options.cancel,
     )

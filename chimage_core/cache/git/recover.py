@@ -45,7 +45,16 @@ def read_again(engine: Engine, place: ImagePlace, missing: Missing) -> None:
     options, store = engine.options, engine.store
     chooser = _Chooser(engine, missing)
     with PackWriter(engine.repository.packs, store.contains, deflated=False, sync=options.sync) as pack:
-        scanner = Scanner(place.root, {}, None, pack, claim=chooser.claim, xattrs=options.xattrs, cancel=options.cancel)
+        scanner = Scanner(
+            place.root,
+            {},
+            None,
+            pack,
+            claim=chooser.claim,
+            linked=engine.large.linked,
+            xattrs=options.xattrs,
+            cancel=options.cancel,
+        )
         scanner.everything()
         files = pending_files(scanner)
         if is_heavy(files):

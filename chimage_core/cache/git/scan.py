@@ -12,16 +12,17 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from operator import attrgetter
 
 from chimage_core.cache.git import metadata, statcache
 from chimage_core.cache.git.contents import Content, content_of, read_content
 from chimage_core.cache.git.differences import Change, Found
+from chimage_core.cache.git.large import LARGE
 from chimage_core.cache.git.objects import BLOB
 from chimage_core.cache.git.statcache import (
     DIRECTORY_NUMBERS,
     ENTRY,
-    SHARED_SIZE,
     Record,
     numbers_of,
     own_numbers,
@@ -78,12 +79,14 @@ class Scanner:
         sink: ObjectSink,
         *,
         claim: Claim,
+        linked: Callable[[], set[tuple[int, int]]],
         xattrs: bool,
         cancel: CancelToken,
     ) -> None:
         """Compare `root` with the stat records and the tree of its last commit. What is read at once goes to `sink`.
 
-        `claim` is called for the content of every big file that is left to be read.
+        `claim` is called for the content of every big file that is left to be read; `linked` tells device and inode of
+        the files that are large ones at the same time.
         """
         self.changes: dict[bytes, Change] = {}
         """By path; only directories in which something may differ."""
@@ -100,6 +103,7 @@ class Scanner:
         self._base = base
         self._sink = sink
         self._claim = claim
+        self._ask_linked = linked
         self._xattrs = xattrs
         self._cancel = cancel
         self._is_privileged = os.geteuid() == 0
@@ -186,11 +190,7 @@ class Scanner:
                 folders.append((entry.name, entry_status))
                 numbers += DIRECTORY_NUMBERS
             else:
-                size = entry_status.st_size
-                if size < SHARED_SIZE:
-                    numbers += (entry_status.st_ino, entry_status.st_ctime_ns, size, mode)
-                else:
-                    numbers += numbers_of(entry_status)
+                numbers += (entry_status.st_ino, entry_status.st_ctime_ns, entry_status.st_size, mode)
         record = own_numbers(status), b"/".join([entry.name for entry in entries]), pack_numbers(numbers)
         old = None if is_new else self._old.get(path)
         if record == old:
@@ -222,7 +222,9 @@ class Scanner:
                 continue
             if was == _DIRECTORY:
                 self._gone.add(join(path, entry.name))
-            self._examine(path, change, entry.name, entry.stat(follow_symlinks=False), was)
+            entry_status = entry.stat(follow_symlinks=False)
+            if was is None or not self._is_only_linked(entry_status, numbers, was):
+                self._examine(path, change, entry.name, entry_status, was)
         change.removed.update(before)
         self._gone.update([join(path, name) for name, was in before.items() if was == _DIRECTORY])
 
@@ -287,9 +289,22 @@ class Scanner:
                 visits.append((child, status, below))
             return _DIRECTORY
         numbers = pack_numbers(numbers_of(status))
-        if numbers != was:
+        if numbers != was and (was is None or not self._is_only_linked(status, numbers, was)):
             self._examine(path, change, name, status, was)
         return numbers
+
+    def _is_only_linked(self, status: os.stat_result, numbers: bytes, was: bytes) -> bool:
+        """Return whether a file has another ctime only because images share it: each one that comes changes that."""
+        return (
+            status.st_size >= LARGE
+            and status.st_nlink > 1
+            and statcache.differ_in_ctime(numbers, was)
+            and (status.st_dev, status.st_ino) in self._linked
+        )
+
+    @cached_property
+    def _linked(self) -> set[tuple[int, int]]:
+        return self._ask_linked()
 
     def _examine(self, path: bytes, change: Change, name: bytes, status: os.stat_result, was: bytes | None) -> None:
         """Take note of an entry that may differ, and is not a directory."""
@@ -316,7 +331,7 @@ class Scanner:
             if self._behind_permissions:
                 read_content(full, found.content, self._sink)
             else:
-                if status.st_size >= SHARED_SIZE:
+                if status.st_size >= LARGE:
                     self._claim_large(path, found, status)
                 self.pending.append((path, found))
             return

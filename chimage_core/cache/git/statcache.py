@@ -7,9 +7,6 @@ same file with the same content, even after tools that put mtime back.
 A file that changed in the same clock tick in which we looked can change again without a new ctime. So a ctime that is
 not older than the moment the record was written is recorded as "never", which no file has.
 
-A big file may share its inode with the store of large files, and each image that is unpacked or deleted changes the
-ctime of that. So of big files with several names mtime counts: nobody writes to these in place (see `large`).
-
 The file is a log of chunks, each with the records that one commit changed, so that a small step writes little even for
 an image of 60,000 files. It is a pure cache: a damaged or missing one costs time, not truth.
 """
@@ -32,9 +29,6 @@ ENTRY = 32
 DIRECTORY_NUMBERS = (0, 0, 0, stat.S_IFDIR)
 """What a subdirectory has in its parent's record."""
 
-SHARED_SIZE = 256 << 10
-"""Bytes from which on files may share their inodes with the store of large files."""
-
 _CHUNK = struct.Struct("<4sII")
 _MAGIC = b"chs1"
 _MARSHAL_VERSION = 4
@@ -54,8 +48,7 @@ def pack_numbers(numbers: Iterable[int]) -> bytes:
 
 def numbers_of(status: os.stat_result) -> tuple[int, int, int, int]:
     """Return what is recorded of a file."""
-    is_shared = status.st_size >= SHARED_SIZE and status.st_nlink > 1
-    return status.st_ino, status.st_mtime_ns if is_shared else status.st_ctime_ns, status.st_size, status.st_mode
+    return status.st_ino, status.st_ctime_ns, status.st_size, status.st_mode
 
 
 def own_numbers(status: os.stat_result) -> bytes:
@@ -77,6 +70,11 @@ def make_record(own: bytes, listing: dict[bytes, bytes]) -> Record:
     """Return a record of a directory."""
     names = sorted(listing)
     return own, b"/".join(names), b"".join([listing[name] for name in names])
+
+
+def differ_in_ctime(numbers: bytes, others: bytes) -> bool:
+    """Return whether two files have the same numbers but for ctime."""
+    return numbers[:8] == others[:8] and numbers[16:] == others[16:]
 
 
 def inode(numbers: bytes) -> int:

@@ -152,7 +152,7 @@ def test_closed_directories_may_be_nested_deeper_than_python_recurses(site: Site
 def test_an_image_that_is_written_to_in_place_stays_as_it_is(site: Site) -> None:
     """Large files that it shared with the cache: with several names, below closed directories, or a default ACL."""
     place = site.place("image")
-    write_files(place.root, {"closed/below/file": "x" * (1 << 20), "acl/large": "y" * (1 << 20)}, ["far"])
+    write_files(place.root, {"closed/below/file": "x\0" * (1 << 19), "acl/large": "y\0" * (1 << 19)}, ["far"])
     os.link(f"{place.root}/closed/below/file", f"{place.root}/far/link")
     os.link(f"{place.root}/acl/large", f"{place.root}/far/large")
     with contextlib.suppress(OSError):
