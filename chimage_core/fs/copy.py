@@ -89,7 +89,7 @@ def copy_tree(
                 raise
             existed = True
         with Descent(target) as destination:
-            copy.copy_below(source, origin, destination)
+            copy.copy_below(source, origin, destination, is_new=not existed)
             copy.report.directories += 1
             if not existed:
                 copy.finish_directory(origin.fd, destination.fd)
@@ -118,10 +118,16 @@ class _TreeCopy:
         self._linked: dict[tuple[int, int], str] = {}
         """Device and inode of a source file with several names → where it was copied to, relative to the target."""
         self._top = -1
+        self._new: list[bool] = []
+        """For each directory that is entered in the target: nothing was in it before."""
 
-    def copy_below(self, source: str, origin: Descent, destination: Descent) -> None:
-        """Copy all that is in the top directories of both chains, which are there again afterwards."""
+    def copy_below(self, source: str, origin: Descent, destination: Descent, *, is_new: bool) -> None:
+        """Copy all that is in the top directories of both chains, which are there again afterwards.
+
+        `is_new`: the one that is copied to is empty.
+        """
         self._top = os.dup(destination.fd)
+        self._new = [is_new]
         try:
             self._copy_below(source, origin, destination)
         finally:
@@ -144,6 +150,7 @@ class _TreeCopy:
                 self.report.directories += 1
                 origin.leave()
                 destination.leave()
+                self._new.pop()
                 prefix = prefix[: prefix.rfind("/", 0, -1) + 1]
             else:
                 return
@@ -158,14 +165,14 @@ class _TreeCopy:
         if self._exclude is not None and self._exclude(prefix + name, kind == stat.S_IFDIR):
             return False
         if kind == stat.S_IFDIR:
-            self._make_directory(name, destination.fd)
+            self._new.append(self._make_directory(name, destination.fd))
             origin.enter(name)
             destination.enter(name)
             return True
         if kind in (stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK):
             self._skip(prefix + name, kind)
             return False
-        if self._merge:
+        if not self._new[-1]:
             remove_at(name, destination.fd)
         if kind == stat.S_IFREG:
             self._copy_regular(prefix + name, name, status, origin.fd, destination.fd)
@@ -180,7 +187,8 @@ class _TreeCopy:
             self.report.fifos += 1
         return False
 
-    def _make_directory(self, name: str, parent: int) -> None:
+    def _make_directory(self, name: str, parent: int) -> bool:
+        """Make a directory, unless it is there and to be merged with; return whether it is new."""
         try:
             os.mkdir(name, 0o700, dir_fd=parent)
         except FileExistsError:
@@ -188,9 +196,10 @@ class _TreeCopy:
                 raise
             if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
                 os.chmod(name, 0o700, dir_fd=parent)  # It gets the mode of the source at the end.
-            else:
-                os.unlink(name, dir_fd=parent)
-                os.mkdir(name, 0o700, dir_fd=parent)
+                return False
+            os.unlink(name, dir_fd=parent)
+            os.mkdir(name, 0o700, dir_fd=parent)
+        return True
 
     def _copy_regular(self, path: str, name: str, status: os.stat_result, origin: int, destination: int) -> None:
         self.report.files += 1

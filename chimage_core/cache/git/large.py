@@ -32,7 +32,7 @@ from chimage_core.cache.git.objects import BLOB
 from chimage_core.cache.git.trees import ObjectSink
 from chimage_core.errors import CacheBroken, file_errors
 from chimage_core.fs import xattr
-from chimage_core.fs.atomic import TEMPORARY_PREFIX, sync_directory, temporary_name
+from chimage_core.fs.atomic import sync_directory, temporary_name
 from chimage_core.fs.contents import ContentCopier
 from chimage_core.fs.xattr import AttributeWriter
 
@@ -57,6 +57,8 @@ class LargeStore:
         self._options = options
         self._cancel = options.cancel
         self._copier = ContentCopier(options.cancel)
+        self._unshared: set[tuple[int, int]] = set()
+        """Root directories that share nothing, as long as we are at work."""
 
     # Into the store
 
@@ -155,43 +157,23 @@ class LargeStore:
 
         Raises FileError, Cancelled.
         """
-        inodes = {(status.st_dev, status.st_ino) for _, status in self._linked_files()}
-        if not inodes:
+        status = os.lstat(root)
+        identity = status.st_dev, status.st_ino
+        if identity in self._unshared:
             return
-        copied: dict[tuple[int, int], bytes] = {}
-        with file_errors("copy large files of image", root), contextlib.ExitStack() as opened:
-            pending = [os.fsencode(root)]
-            while pending:
-                self._cancel.check()
-                directory = pending.pop()
-                status = os.lstat(directory)
-                # Until the end: what is below has to be reached, and its other names may be anywhere.
-                if status.st_mode & 0o700 != 0o700:
-                    opened.enter_context(_accessible(directory, status))
-                folders, shared = _shared_files(directory, inodes)
-                for inode, path in shared:
-                    self._replace_by_copy(path, copied.setdefault(inode, path))
-                if shared:
-                    os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))
-                pending += folders
+        inodes = {(status.st_dev, status.st_ino) for _, status in self._linked_files()}
+        if inodes:
+            from chimage_core.cache.git.unsharing import replace_by_copies
 
-    def _replace_by_copy(self, path: bytes, first: bytes) -> None:
-        """Replace a file by a copy, or by a link to the one that `first`, another name of it, was replaced by."""
-        temporary = os.path.join(os.path.dirname(path), os.fsencode(f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"))
-        try:
-            if path != first:
-                os.link(first, temporary, follow_symlinks=False)
-            else:
-                self._copy_beside(path, temporary)
-            os.rename(temporary, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+            replace_by_copies(root, inodes, self.copy, self._options.cancel)
+        if not self._options.may_link():  # Nothing is linked to it by us any more.
+            self._unshared.add(identity)
 
-    def _copy_beside(self, path: bytes, temporary: bytes) -> None:
+    def copy(self, path: bytes, target: bytes) -> None:
+        """Copy a file with its metadata to a new name. Raises OSError, Cancelled."""
         source = os.open(path, _OPEN)
         try:
-            self._copy(source, temporary, os.fstat(source), xattr.read(source))
+            self._copy(source, target, os.fstat(source), xattr.read(source))
         finally:
             os.close(source)
 
@@ -345,34 +327,3 @@ def _content_name(path: str) -> bytes:
         return identify_file(descriptor, size, [(0, size)]).hex().encode()
     finally:
         os.close(descriptor)
-
-
-def _shared_files(
-    directory: bytes, inodes: set[tuple[int, int]]
-) -> tuple[list[bytes], list[tuple[tuple[int, int], bytes]]]:
-    """Return the subdirectories of a directory, and the files that are one of these inodes (device, number)."""
-    folders, shared = [], []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-            elif entry.is_file(follow_symlinks=False):
-                found = entry.stat(follow_symlinks=False)
-                inode = found.st_dev, found.st_ino
-                if found.st_nlink > 1 and inode in inodes:
-                    shared.append((inode, entry.path))
-    return folders, shared
-
-
-@contextlib.contextmanager
-def _accessible(directory: bytes, status: os.stat_result) -> Iterator[None]:
-    """Give us all permissions on a directory for a while."""
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o700 == 0o700:
-        yield
-        return
-    os.chmod(directory, mode | 0o700)
-    try:
-        yield
-    finally:
-        os.chmod(directory, mode)

@@ -1,8 +1,8 @@
 """Deflate stored objects again, harder, in several processes.
 
-A commit stores or deflates as fast as it can; what is kept longer is worth more time. On a Debian image zlib level 4
-saves 9 % in 3.4 s; level 6 saves 2 % more in 6.4 s, level 1 half as much in 2.3 s. What ISA-L could not shrink at all
-is left alone.
+A commit stores or deflates as fast as it can; what is kept longer is worth more time. On a Debian image zlib level 6
+makes all 11 states of a history 1.10 times as big as Git's own best does, level 4 1.14 times, for three quarters of the
+time. What ISA-L could not shrink at all is left alone.
 """
 
 import os
@@ -17,14 +17,14 @@ from chimage_core.cache.git.packfile import REPAIR_HINT, Pack
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import CacheBroken, file_errors
 
-_LEVEL = 4
+_LEVEL = 6
 _WHOLE = 4 << 20
 """Bigger objects are not in memory as a whole."""
 _CHUNK = 1 << 20
 _LEAST = 32
 """Shorter objects cannot shrink."""
-_LEAST_DEFLATED = 48 << 10
-"""Shorter objects that ISA-L has deflated have not much to gain."""
+_LEAST_DEFLATED = 16 << 10
+"""Shorter objects that ISA-L has deflated have not much to gain (it is not given such, see `deflate`)."""
 _SAMPLE = 64 << 10
 _INCOMPRESSIBLE = 0.95
 _WORTHWHILE = 0.98
