@@ -24,6 +24,7 @@ WORK = {
     "chimage_core.cache.git.places",
     "chimage_core.cache.git.recording",
     "chimage_core.cache.git.restoring",
+    "chimage_core.build.explaining",
     "chimage_core.cache.inputs_store",
     "chimage_core.events.explain",
     "chimage_core.events.steps",

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from chimage_core.build.journal import Base, Journal
+from chimage_core.build.journal import Journal
 from chimage_core.build.step import Step, Tools
 from chimage_core.cache.protocol import Cache, Snapshot, StepRecord
 from chimage_core.cache.state import StateID
@@ -62,6 +62,7 @@ class Site(NamedTuple):
     """Look up and announce, but carry nothing out."""
     captures_output: bool
     """Send what commands print as events."""
+    explains_hits: bool
 
 
 class Builder:
@@ -93,7 +94,10 @@ class Builder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._site.journal.close(self._place, self._state, is_finished=error is None)
+        site = self._site
+        site.journal.end(self._state)
+        if not site.is_dry_run:
+            site.journal.leave(self._place, site.emit, is_finished=error is None)
         if error is None or not self._is_current:
             return
         try:
@@ -103,13 +107,14 @@ class Builder:
             # What went wrong first is what people have to know; the next command tries again to undo it.
             self._site.emit(Warned(text=f"can’t put back the image as it was: {self._site.reference}: {problem}"))
 
-    def begin(self, number: int, step: Step, base: Base) -> None:
+    def begin(self, number: int, step: Step, *, base_is_known: bool) -> None:
         """Take up the FROM. Its inputs, if any, tell the states of this stage from those of other arguments."""
+        base = self._state
         if step.inputs is not None:
-            self._state = self._state.child(step.inputs.key())
+            self._state = base.child(step.inputs.key())
         self.config = step.config
-        self._announce(number, step, "hit" if base.is_known else "miss")
-        self._site.journal.begin(number, step, base)
+        self._announce(number, step, "hit" if base_is_known else "miss")
+        self._site.journal.begin(number, step, base, base_is_known=base_is_known)
 
     def step(self, number: int, step: Step) -> None:
         """Look one step up, or carry it out. A step without inputs is only announced."""
@@ -125,12 +130,12 @@ class Builder:
         self.counts = self.counts.plus(counted)
         if hit is not None:
             self._snapshot = hit
-            site.journal.hit(number, step, hit.state)
+            site.journal.hit(number, step, hit.state, explains=site.explains_hits)
             return
         site.journal.miss(number, step, parent)
         if not site.is_dry_run:
             self._carry_out(number, step)
-            site.journal.made(number, step, parent)
+            site.journal.made(number, step, parent, self._state)
 
     def finish(self, *, unpack: bool) -> Snapshot:
         """Give the image its name and return its snapshot. Only with `unpack` its directory is there in any case."""

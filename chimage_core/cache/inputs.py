@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from os import stat_result
 from typing import Any, NamedTuple
 
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+"""To make an encoder for each key would cost more than to use it."""
+
 
 class StepInputs(NamedTuple):
     """What a step is computed from."""
@@ -26,8 +29,7 @@ class StepInputs(NamedTuple):
 
     def key(self) -> bytes:
         """Return the cache key: equal only for equal inputs, whatever the text."""
-        document = json.dumps((self.instruction, self.parameters), separators=(",", ":"))
-        return b"%s\0%s" % (document.encode("ascii"), self.sources)
+        return b"%s\0%s" % (_ENCODE((self.instruction, self.parameters)).encode("ascii"), self.sources)
 
     @classmethod
     def from_key(cls, text: str, key: bytes) -> "StepInputs":

@@ -203,12 +203,16 @@ def _decoded(make: Callable[[Sequence[Any]], T], found: Iterable[Sequence[Any]])
 
 def _step_row(values: Sequence[Any]) -> StepRow:
     state, parent, instruction, text, image, *numbers = values
-    return StepRow(StateID(state), StateID(parent), _text(instruction), _text(text), _text(image), *numbers)
+    return StepRow(_state(state), _state(parent), _text(instruction), _text(text), _text(image), *numbers)
 
 
 def _origin(values: Sequence[Any]) -> Origin:
     reference, state, source, time = values
-    return Origin(_text(reference), StateID(state), _text(source), time)
+    return Origin(_text(reference), _state(state), _text(source), time)
+
+
+def _state(value: bytes) -> StateID:
+    return StateID.from_hex(value.hex())
 
 
 def _bytes(text: str) -> bytes:

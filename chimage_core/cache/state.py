@@ -1,21 +1,16 @@
 """Identity of a state: which steps lead to it."""
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class StateID:
+class StateID(NamedTuple):
     """The chain of steps to a state. File content is deliberately no part of it, because a lookup must not read the
     image; only where a chain starts (an imported or pulled image) does the content count.
     """
 
     value: bytes
     """32 bytes."""
-
-    def __post_init__(self) -> None:
-        if len(self.value) != 32:
-            raise ValueError(f"a state ID has 32 bytes, not {len(self.value)}")
 
     @classmethod
     def root(cls, key: bytes) -> "StateID":
@@ -25,7 +20,10 @@ class StateID:
     @classmethod
     def from_hex(cls, text: str) -> "StateID":
         """Return the state with this hexadecimal form. Raises ValueError."""
-        return cls(bytes.fromhex(text))
+        value = bytes.fromhex(text)
+        if len(value) != 32:
+            raise ValueError(f"a state ID has 32 bytes, not {len(value)}")
+        return cls(value)
 
     def child(self, key: bytes) -> "StateID":
         """Return the state reached from this one by the step described by `key`."""

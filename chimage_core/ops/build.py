@@ -5,13 +5,13 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.build.builder import Builder, Counts, Site, scratch_state
 from chimage_core.build.context import SourceTree
 from chimage_core.build.force import Forcer
 from chimage_core.build.instructions import arg, check, from_, resolve
-from chimage_core.build.journal import Base, Journal, Telling
+from chimage_core.build.journal import Journal
 from chimage_core.build.plan import Plan, Stage, make_plan
 from chimage_core.build.scope import FinishedStage, Inputs, Scope
 from chimage_core.build.step import Tools
@@ -36,6 +36,9 @@ from chimage_core.ops.heads import config_of, needs_adoption, needs_settling, ne
 from chimage_core.runner.protocol import Bind
 from chimage_core.settings import PASSED_VARIABLES
 from chimage_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from chimage_core.build.explaining import Explainer
 
 SCRATCH = "scratch"
 """FROM nothing."""
@@ -171,14 +174,7 @@ class _Build:
         self._finished: list[_Finished] = []
         self._new_bases: set[str] = set()
         """Names of bases that the cache did not know as they are."""
-        self._telling = Telling(
-            records=(lambda: workspace.inputs) if workspace.cache.keeps_snapshots else None,
-            emit=workspace.emit,
-            explains_hits=request.explains_hits,
-            rebuilds=workspace.rebuilds,
-            is_dry_run=request.is_dry_run,
-            missed={},
-        )
+        self._missed: dict[StateID, int] = {}
         context = None
         if request.context != STDIN:
             context = SourceTree(os.path.abspath(request.context), "context", is_image=False)
@@ -292,16 +288,17 @@ class _Build:
             images=workspace.images,
             cache=workspace.cache,
             tools=self._tools(),
-            journal=Journal(self._telling, str(stage.reference.full)),
+            journal=self._journal(stage, start),
             emit=workspace.emit,
             clock=time.monotonic,
             is_dry_run=request.is_dry_run,
             captures_output=request.captures_output,
+            explains_hits=request.explains_hits,
         )
         with Builder(site, base, state, config) as builder:
             with self._telling_where(stage.from_):
                 first = from_.resolve(stage.from_, start.origin, config, base_is_stage=start.stage is not None)
-                builder.begin(stage.first_step, first, Base(_name(start), state, is_known))
+                builder.begin(stage.first_step, first, base_is_known=is_known)
             for number, instruction in enumerate(stage.instructions, start=stage.first_step + 1):
                 with self._telling_where(instruction):
                     builder.step(number, resolve(instruction, self._scope(builder.config)))
@@ -352,6 +349,18 @@ class _Build:
         snapshot = cache.head(name) if needs_unpacking(self._workspace, name) else None
         return None if snapshot is None else (None, snapshot.state, cache.config(snapshot), True)
 
+    def _journal(self, stage: Stage, start: _Start) -> Journal:
+        base = "" if start.stage is not None else SCRATCH if start.image is None else str(start.image.full)
+        explainer = (lambda: self._explainer) if self._workspace.cache.keeps_snapshots else None
+        return Journal(str(stage.reference.full), base, explainer, self._missed)
+
+    @functools.cached_property
+    def _explainer(self) -> "Explainer":
+        from chimage_core.build.explaining import Explainer
+
+        workspace = self._workspace
+        return Explainer(workspace.inputs, workspace.emit, time.time, rebuilds=workspace.rebuilds)
+
     def _tools(self) -> Tools:
         workspace, request = self._workspace, self._request
         return Tools(
@@ -385,10 +394,3 @@ class _Build:
 
     def _empty_config(self, args: Mapping[str, str]) -> ImageConfig:
         return ImageConfig(architecture=self._workspace.architecture, args=args)
-
-
-def _name(start: _Start) -> str:
-    """Return what a stage starts from, for the records; empty: an earlier stage."""
-    if start.image is None:
-        return SCRATCH if start.stage is None else ""
-    return str(start.image.full)
