@@ -10,7 +10,7 @@ How a content gets in and out is a matter of safety. Sharing blocks (reflink) is
 with two names: who writes to one writes to the other. RUN does not where it works on an overlay, so there and only
 there an image may share its files with this store, and `unshare` ends that before anything else writes in place.
 Where neither is possible only declared files are kept here, as copies. A file that was written to nevertheless
-(`ch-run -w`) no longer has the mode and time in its name, and is refused.
+(`ch-run -w`) no longer has the time in its name, and is refused.
 
 Texts stay in packs up to some size, where versions of them take little room (see `contents`).
 
@@ -122,7 +122,7 @@ class LargeStore:
             raise CacheBroken(f"large file is missing in the build cache: {os.fsdecode(path)}", hint=_HINT)
         attributes = dict(entry.xattrs) if xattrs.is_on else {}
         wanted = _file_name(entry.large, entry.mode, entry.mtime, path, attributes)
-        is_same = os.path.basename(found) == wanted and os.path.dirname(found) == _folder(self.directory, entry.large)
+        is_same = found == os.path.join(_folder(self.directory, entry.large), wanted) and _mode(found) == entry.mode
         if is_same and not self._can_clone and self._options.may_link() and _linked(found, directory, entry.name):
             return
         source = os.open(found, _OPEN)
@@ -260,7 +260,8 @@ class LargeStore:
         """Return a file of the store with this content that nobody has written to since."""
         directories = (self.directory, *self.borrowed)
         paths = (path for directory in directories for path in _paths(directory, name))
-        return next((path for path in paths if _is_sound(path, size)), None)
+        # One that we may not read is as good as none: others have opened their store for us only in part.
+        return next((path for path in paths if _is_sound(path, size) and os.access(path, os.R_OK)), None)
 
 
 def declared_name(path: bytes, status: os.stat_result) -> bytes:
@@ -293,14 +294,20 @@ def _file_name(name: bytes, mode: int, mtime: int, path: bytes, attributes: dict
 
 
 def _is_sound(path: str, size: int) -> bool:
-    """Return whether a file of the store looks as its name says."""
+    """Return whether nobody has written to a file of the store since it got its name.
+
+    Its mode may be another one: who offers a store to others may have closed it for writing.
+    """
     try:
         status = os.lstat(path)
-        mode, mtime, _ = os.path.basename(path).partition("-")[2].split(".")
-        looks = int(mode, 8), int(mtime), size
-    except (OSError, ValueError):
+        mtime = int(os.path.basename(path).partition("-")[2].split(".")[1])
+    except (OSError, ValueError, IndexError):
         return False
-    return stat.S_ISREG(status.st_mode) and looks == (stat.S_IMODE(status.st_mode), status.st_mtime_ns, status.st_size)
+    return stat.S_ISREG(status.st_mode) and (status.st_mtime_ns, status.st_size) == (mtime, size)
+
+
+def _mode(path: str) -> int:
+    return stat.S_IMODE(os.lstat(path).st_mode)
 
 
 def _linked(source: str, directory: int, name: bytes) -> bool:
