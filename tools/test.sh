@@ -43,6 +43,7 @@ main() {
         make_user
         enter_readable_tree
         tools/venv.sh dev || exit 1
+        compile
         checks as_user "$home/.cache"
         part "tests that need root" root_tests "root$and_quick"
         part "tests" suite as_user "not root$and_quick"
@@ -50,6 +51,7 @@ main() {
         cd "$here" || exit 1
         report_missing
         tools/venv.sh dev || exit 1
+        compile
         checks as_myself "${XDG_CACHE_HOME:-$HOME/.cache}"
         # Tests that need root are collected, so that they are counted as skipped.
         part "tests" suite as_myself "(root or not root)$and_quick"
@@ -58,6 +60,10 @@ main() {
         printf 'FAILED: %s\n' "${failed[@]}" >&2
         exit 1
     fi
+}
+
+compile() {     # every command that a test starts would compile all modules anew, as it may not write into the tree
+    .venv/bin/python -m compileall -q chimage_core chimage_tui
 }
 
 checks() {      # checks RUNNER CACHE: everything but pytest by RUNNER COMMAND, then what the tests need prepared
