@@ -25,11 +25,8 @@ class CacheDetails(NamedTuple):
 
 def summary(workspace: Workspace) -> CacheSummary:
     """Return how much is in the cache."""
-    from chimage_core.cache.git.graph import disk_use
-
     workspace.require_cache()
-    large_files, large_bytes = disk_use(workspace.layout.large)
-    return workspace.cache.summary()._replace(large_files=large_files, large_bytes=large_bytes)
+    return workspace.cache.summary()
 
 
 def details(workspace: Workspace) -> CacheDetails:

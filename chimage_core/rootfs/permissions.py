@@ -1,12 +1,14 @@
 """The least permissions that the owner needs on an image, and those that mean nothing without privilege.
 
 Images come with directories nobody can enter and files nobody can read, because their builders were root. We are not:
-what we cannot read cannot be cached, pushed or removed. Layers are treated so while they are unpacked; this is for
-directories that are imported.
+what we cannot read cannot be cached, pushed or removed. Layers are treated so while they are unpacked; `ensure_minimum`
+is for directories that are imported.
 """
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chimage_core.cancel import CancelToken
@@ -26,6 +28,20 @@ class PermissionsReport:
     """Files and directories that were given permissions."""
     setuid: int
     """Files and directories that lost setuid or setgid bits."""
+
+
+@contextlib.contextmanager
+def lifted(directory: str | bytes) -> Iterator[None]:
+    """While in the block, have all permissions on a directory of ours: a RUN may have taken them. Raises OSError."""
+    mode = stat.S_IMODE(os.lstat(directory).st_mode)
+    if mode & MINIMUM_DIRECTORY == MINIMUM_DIRECTORY:
+        yield
+        return
+    os.chmod(directory, mode | MINIMUM_DIRECTORY)
+    try:
+        yield
+    finally:
+        os.chmod(directory, mode)
 
 
 def ensure_minimum(root: str, *, cancel: CancelToken) -> PermissionsReport:

@@ -221,17 +221,19 @@ class GitCache:
     def summary(self) -> CacheSummary:
         """Return how much is in the cache."""
         from chimage_core.cache.git import graph
+        from chimage_core.cache.git.repository import large_directory
 
         references = self.engine.references
         files, disk_bytes = graph.disk_use(self._path)
+        large_files, large_bytes = graph.disk_use(large_directory(self._path))
         return CacheSummary(
             named_images=len(references.names(IMAGES)),
             state_ids=len(references.names(STATES)),
             commits=graph.count_commits(self.engine.store, references),
             files=files,
             disk_bytes=disk_bytes,
-            large_files=0,
-            large_bytes=0,
+            large_files=large_files,
+            large_bytes=large_bytes,
         )
 
     def graph(self) -> CacheGraph:

@@ -10,7 +10,7 @@ from chimage_core.cache.git import alternates
 from chimage_core.cache.git.objects import COMMIT, TREE, Commit, decode_tree
 from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.refs import STATES, References
-from chimage_core.cache.git.repository import Repository
+from chimage_core.cache.git.repository import Repository, large_directory
 from chimage_core.cache.protocol import Snapshot
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import CacheBroken, NotInCache
@@ -67,9 +67,7 @@ class Engine:
         from chimage_core.cache.git.large import LargeStore
 
         repositories = map(os.path.dirname, self.store.alternates.directories)
-        own, *borrowed = (
-            os.path.join(os.path.dirname(path), "large") for path in (self.repository.path, *repositories)
-        )
+        own, *borrowed = map(large_directory, (self.repository.path, *repositories))
         return LargeStore(own, tuple(borrowed), self.options)
 
     def prepare(self) -> None:

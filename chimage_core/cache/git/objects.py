@@ -17,8 +17,6 @@ KIND_NAMES = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob", 4: b"tag"}
 
 DIRECTORY_MODE, SYMLINK_MODE, FILE_MODE, PROGRAM_MODE = b"40000", b"120000", b"100644", b"100755"
 
-EMPTY_BLOB = bytes.fromhex("e69de29bb2d1d6434b8b29ae775ad8c2e48c5391")
-
 _ENTRY = re.compile(rb"([0-7]+) ([^\0/]+)\0(.{20})", re.DOTALL)
 _IDENTITY = b"chimage <chimage@localhost>"
 _TRAILERS = re.compile(rb"\n\nState-ID: ([0-9a-f]{64})\nFormat: ([0-9]+)\n\Z")

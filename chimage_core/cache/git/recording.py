@@ -4,10 +4,7 @@ Order: contents, trees and commit, on the disk; then the reference of the state;
 stat cache. So a hit is never half a state, whenever the process is killed.
 """
 
-import contextlib
 import os
-import stat
-from collections.abc import Iterator
 from functools import partial
 
 from chimage_core.cache.git import tidy
@@ -29,7 +26,7 @@ from chimage_core.cache.state import StateID
 from chimage_core.errors import CacheError
 from chimage_core.events import Sink, Warned
 from chimage_core.image.config import ImageConfig
-from chimage_core.rootfs import metadata, overlay
+from chimage_core.rootfs import metadata, overlay, permissions
 from chimage_core.rootfs.changes import Changes, PathsChanged, UpperChanged
 from chimage_core.rootfs.place import ImagePlace
 from chimage_core.rootfs.touched import Touched, touch, touched_paths
@@ -43,7 +40,7 @@ def record(engine: Engine, places: Places, place: ImagePlace, step: StepRecord, 
     engine.prepare()
     base = None if step.parent is None else places.base(place)
     touched = _take_changes(places, place, step.changes, base)
-    with _writable(place.root):
+    with permissions.lifted(place.root):
         metadata.write(place.root, step.config)
     if touched is not None:
         touch(touched, [os.fsencode(metadata.DIRECTORY)])
@@ -225,17 +222,3 @@ def _parent_name(step: StepRecord) -> bytes:
 def _content_state(identity: Identity | None, config: ImageConfig) -> StateID:
     assert identity is not None, "a state ID is given or made of the content"
     return StateID.root(b"content\0" + identity.value() + config.to_json())
-
-
-@contextlib.contextmanager
-def _writable(root: str) -> Iterator[None]:
-    """Give us all permissions on a root directory for a while: a RUN may have taken them."""
-    mode = stat.S_IMODE(os.lstat(root).st_mode)
-    if mode & 0o700 == 0o700:
-        yield
-        return
-    os.chmod(root, mode | 0o700)
-    try:
-        yield
-    finally:
-        os.chmod(root, mode)

@@ -48,6 +48,11 @@ _FORMAT = re.compile(r"^\s*format = ([0-9]+)$", re.MULTILINE)
 _ID = re.compile(r"^\s*id = ([0-9a-f]+)$", re.MULTILINE)
 
 
+def large_directory(path: str) -> str:
+    """Return where the large files of the repository at `path` are: beside it."""
+    return os.path.join(os.path.dirname(path), "large")
+
+
 class Repository:
     """Where things are in the repository."""
 

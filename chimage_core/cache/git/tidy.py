@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from chimage_core.cache.git.packfile import Pack
 from chimage_core.cache.git.packs import TEMPORARY_PACK, PackWriter
 from chimage_core.cache.git.reader import ObjectStore
-from chimage_core.cache.git.repository import MANY_PACKS, SIZE_CLASSES
+from chimage_core.cache.git.repository import MANY_PACKS, SIZE_CLASSES, large_directory
 from chimage_core.errors import file_errors
 from chimage_core.fs.atomic import TEMPORARY_PREFIX, temporary_name
 from chimage_core.fs.remove import remove_tree
@@ -42,14 +42,16 @@ def _merge(packs: list[Pack], store: ObjectStore, directory: str, sync: bool) ->
 
 
 def remove(repository: str) -> None:
-    """Remove the repository. A crash leaves it whole, or not there: half of one would be taken for a cache."""
+    """Remove the repository and its large files.
+
+    A crash leaves the repository whole, or not there: half of one would be taken for a cache. Large files go after it,
+    since snapshots need them; those that a crash leaves go with the next `gc`. Raises FileError.
+    """
     aside = temporary_name(os.path.dirname(repository))
-    with file_errors("remove", repository):
-        try:
-            os.rename(repository, aside)
-        except FileNotFoundError:
-            return
+    with file_errors("remove", repository), contextlib.suppress(FileNotFoundError):
+        os.rename(repository, aside)
     remove_tree(aside)
+    remove_tree(large_directory(repository))
 
 
 def sweep(repository: str) -> None:
@@ -59,16 +61,15 @@ def sweep(repository: str) -> None:
         if name.startswith(TEMPORARY_PREFIX):
             remove_tree(os.path.join(parent, name))
     for path in leftovers(repository):
-        if os.path.isdir(path) and not os.path.islink(path):
-            remove_tree(path)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        remove_tree(path)
 
 
 def leftovers(repository: str) -> Iterator[str]:
-    """Give the paths of temporary files and directories, and of half packs, whether or not somebody works on them."""
-    for directory, folders, names in os.walk(repository):
+    """Give the paths of temporary files and directories, and of half packs, whether or not somebody works on them.
+
+    Those among the large files, too.
+    """
+    for directory, folders, names in itertools.chain(os.walk(repository), os.walk(large_directory(repository))):
         for name in names:
             is_temporary = name.startswith((TEMPORARY_PACK, ".tmp-", "tmp_")) or name.endswith(".lock")
             orphan = name.startswith("pack-") and name.endswith(".pack") and f"{name[:-5]}.idx" not in names

@@ -5,12 +5,12 @@ Its hard links stay together, closed directories stay closed, and the times of d
 
 import contextlib
 import os
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import file_errors
 from chimage_core.fs.atomic import TEMPORARY_PREFIX
+from chimage_core.rootfs.permissions import MINIMUM_DIRECTORY, lifted
 
 Inode = tuple[int, int]
 """Device and number."""
@@ -28,8 +28,8 @@ def replace_by_copies(root: str, inodes: set[Inode], copy: Copy, cancel: CancelT
             directory = pending.pop()
             status = os.lstat(directory)
             # Until the end: what is below has to be reached, and its other names may be anywhere.
-            if status.st_mode & 0o700 != 0o700:
-                opened.enter_context(_accessible(directory, status))
+            if status.st_mode & MINIMUM_DIRECTORY != MINIMUM_DIRECTORY:
+                opened.enter_context(lifted(directory))
             folders, shared = _shared_files(directory, inodes)
             for inode, path in shared:
                 _replace(path, copied.setdefault(inode, path), copy)
@@ -65,17 +65,3 @@ def _shared_files(directory: bytes, inodes: set[Inode]) -> tuple[list[bytes], li
                 if found.st_nlink > 1 and inode in inodes:
                     shared.append((inode, entry.path))
     return folders, shared
-
-
-@contextlib.contextmanager
-def _accessible(directory: bytes, status: os.stat_result) -> Iterator[None]:
-    """Give us all permissions on a directory for a while."""
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o700 == 0o700:
-        yield
-        return
-    os.chmod(directory, mode | 0o700)
-    try:
-        yield
-    finally:
-        os.chmod(directory, mode)

@@ -348,6 +348,29 @@ def test_blocks_are_shared_where_the_file_system_can(mounted: Callable[[str], Pa
         assert Path(full).read_bytes() == CONTENT
 
 
+def test_a_reset_forgets_large_files_and_images_keep_theirs(site: Site) -> None:
+    place = site.place("image")
+    full = write(place, "big")
+    cache = site.cache(may_link=True)
+    commit(cache, place)
+    assert cache.summary().large_files == 1
+    cache.reset()
+    assert cache.summary().large_files == 0
+    assert stored(site) == []
+    assert Path(full).read_bytes() == CONTENT
+
+
+def test_what_a_killed_process_left_is_swept(site: Site) -> None:
+    place = site.place("image")
+    write(place, "big")
+    cache = site.cache(may_link=True)
+    commit(cache, place)
+    (kept,) = stored(site)
+    kept.with_name(".tmp-left").write_bytes(b"half")
+    cache.sweep()
+    assert stored(site) == [kept]
+
+
 def make_directory(path: Path) -> Path:
     path.mkdir()
     return path
