@@ -1,10 +1,11 @@
 """Errors in a Dockerfile: all syntax errors of a file at once, or one instruction that cannot be carried out."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from chimage_core.dockerfile.ast import SourceRange
-from chimage_core.errors import DockerfileError
+from chimage_core.dockerfile.ast import Instruction, SourceRange
+from chimage_core.errors import Cancelled, ChimageError, DockerfileError, RunFailed
 from chimage_core.text import plural, printable
 
 MAX_SHOWN = 10
@@ -71,6 +72,18 @@ class ExpansionProblem(DockerfileError):
         self.word = word
         self.offset = offset
         self.reason = message
+
+
+@contextlib.contextmanager
+def telling_where(path: str, instruction: Instruction) -> Iterator[None]:
+    """Add the place in the Dockerfile `path` to an error: whoever raises it below does not know it."""
+    try:
+        yield
+    except (Cancelled, RunFailed):  # Nobody's fault; and the one that tells itself, with the whole command.
+        raise
+    except ChimageError as error:
+        error.message += f"\n  {path}:{instruction.range.line}: {instruction.name}"
+        raise
 
 
 def _show(path: str, fault: Fault) -> str:

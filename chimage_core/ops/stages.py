@@ -1,0 +1,247 @@
+"""The stages of a build, one after the other: what each starts from, its instructions, the image that it makes."""
+
+import functools
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from chimage_core.build.builder import Builder, Counts, Site, scratch_state
+from chimage_core.build.context import SourceTree
+from chimage_core.build.instructions import arg, check, from_, resolve
+from chimage_core.build.journal import Journal
+from chimage_core.build.plan import Plan, Stage
+from chimage_core.build.scope import FinishedStage, Inputs, Scope
+from chimage_core.build.step import Tools
+from chimage_core.cache.protocol import Snapshot
+from chimage_core.cache.state import StateID
+from chimage_core.dockerfile.ast import Dockerfile
+from chimage_core.dockerfile.errors import telling_where
+from chimage_core.events import Warned
+from chimage_core.events.build import StageStarted, StepResolved
+from chimage_core.image.config import ImageConfig
+from chimage_core.image.reference import Reference
+from chimage_core.ops.bases import Base, Bases, Needed
+from chimage_core.ops.heads import unpack
+from chimage_core.settings import PASSED_VARIABLES
+from chimage_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from chimage_core.build.explaining import Explainer
+    from chimage_core.ops.build import BuildRequest
+
+SCRATCH = "scratch"
+"""FROM nothing."""
+
+
+class _Start(NamedTuple):
+    """What a stage starts from, as far as the Dockerfile says it."""
+
+    origin: from_.Origin
+    image: Reference | None
+    """None: an earlier stage, or nothing."""
+    stage: int | None
+    """Number of the earlier stage."""
+
+
+class _Finished(NamedTuple):
+    """A finished stage."""
+
+    stage: Stage
+    snapshot: Snapshot | None
+    """None in a dry run, if a step would have to be carried out."""
+    state: StateID
+    config: ImageConfig
+
+
+class Outcome(NamedTuple):
+    """What the last stage led to."""
+
+    snapshot: Snapshot | None
+    """None in a dry run, if a step would have to be carried out."""
+    state: StateID
+    counts: Counts
+    """Of all stages."""
+
+
+class Stages:
+    """The stages of one build under way."""
+
+    def __init__(self, workspace: Workspace, request: "BuildRequest", dockerfile: Dockerfile, plan: Plan) -> None:
+        self._workspace = workspace
+        self._request = request
+        self._plan = plan
+        self._bases = Bases(workspace, dockerfile.path, is_dry_run=request.is_dry_run)
+        self._finished: list[_Finished] = []
+        self._missed: dict[StateID, int] = {}
+        self._inputs = _inputs(request, dockerfile)
+
+    def build(self) -> Outcome:
+        """Build all stages, holding the locks of all names that are written or copied from."""
+        args = self._global_args()
+        starts = [self._start(stage, args) for stage in self._plan.stages]
+        self._check()
+        if self._request.is_dry_run:
+            return self._build_all(starts)
+        made = {stage.reference.file_name for stage in self._plan.stages}
+        pairs = zip(self._plan.stages, starts, strict=True)
+        needed = [Needed(start.image, stage.from_) for stage, start in pairs if start.image is not None]
+        with self._bases.locked(made, needed):
+            return self._build_all(starts)
+
+    def _build_all(self, starts: list[_Start]) -> Outcome:
+        total = Counts()
+        for stage, start in zip(self._plan.stages, starts, strict=True):
+            total = total.plus(self._build_stage(stage, start))
+        last = self._finished[-1]
+        return Outcome(last.snapshot, last.state, total)
+
+    def _global_args(self) -> dict[str, str]:
+        """Announce and return the arguments before the first FROM."""
+        args: dict[str, str] = {}
+        for number, instruction in enumerate(self._plan.global_args, start=1):
+            scope = self._scope(self._empty_config(args))
+            expander = scope.expander(instruction)
+            with telling_where(self._inputs.path, instruction):
+                values = arg.values_of(instruction, scope, expander)
+            for text in expander.warnings:
+                self._workspace.emit(Warned(text=text))
+            self._workspace.emit(
+                StepResolved(
+                    step=number,
+                    line=instruction.range.line,
+                    stage=0,
+                    name="ARG",
+                    text=arg.announced(values),
+                    outcome="none",
+                    state=None,
+                )
+            )
+            args.update((name, value) for name, value in values.items() if value is not None)
+        return args
+
+    def _start(self, stage: Stage, args: Mapping[str, str]) -> _Start:
+        with telling_where(self._inputs.path, stage.from_):
+            origin = from_.origin(stage.from_, self._scope(self._empty_config(args)))
+            # The nearest earlier stage of that name wins over an image.
+            for earlier in reversed(self._plan.stages[: stage.number]):
+                if earlier.alias == origin.text.lower():
+                    return _Start(origin, None, earlier.number)
+            return _Start(origin, None if origin.text == SCRATCH else Reference.parse(origin.text), None)
+
+    def _check(self) -> None:
+        earlier: set[str] = set()
+        for stage in self._plan.stages:
+            for instruction in stage.instructions:
+                with telling_where(self._inputs.path, instruction):
+                    check(instruction, self._inputs.path, earlier)
+            earlier |= {str(stage.number), stage.alias or ""}
+
+    def _build_stage(self, stage: Stage, start: _Start) -> Counts:
+        workspace, path = self._workspace, self._inputs.path
+        workspace.emit(StageStarted(stage=stage.number, alias=stage.alias, reference=str(stage.reference)))
+        with telling_where(path, stage.from_):
+            base = self._base(start)
+        with Builder(self._site(stage, start), base.snapshot, base.state, base.config) as builder:
+            with telling_where(path, stage.from_):
+                first = from_.resolve(stage.from_, start.origin, base.config, base_is_stage=start.stage is not None)
+                builder.begin(stage.first_step, first, base_is_known=base.is_known)
+            for number, instruction in enumerate(stage.instructions, start=stage.first_step + 1):
+                with telling_where(path, instruction):
+                    builder.step(number, resolve(instruction, self._scope(builder.config)))
+            snapshot = builder.snapshot
+            if not self._request.is_dry_run:
+                is_last = stage.number == len(self._plan.stages) - 1
+                snapshot = builder.finish(unpack=is_last or not workspace.cache.keeps_snapshots)
+        self._finished.append(_Finished(stage, snapshot, builder.state, builder.config))
+        return builder.counts
+
+    def _base(self, start: _Start) -> Base:
+        if start.stage is not None:
+            done = self._finished[start.stage]
+            return Base(done.snapshot, done.state, done.config)
+        if start.image is None:
+            return Base(None, scratch_state(self._workspace.architecture), self._empty_config({}))
+        return self._bases.provide(start.image)
+
+    def _site(self, stage: Stage, start: _Start) -> Site:
+        workspace, request = self._workspace, self._request
+        return Site(
+            name=stage.reference.file_name,
+            reference=str(stage.reference),
+            stage=stage.number,
+            images=workspace.images,
+            cache=workspace.cache,
+            tools=self._tools(),
+            journal=self._journal(stage, start),
+            emit=workspace.emit,
+            clock=time.monotonic,
+            is_dry_run=request.is_dry_run,
+            captures_output=request.captures_output,
+            explains_hits=request.explains_hits,
+        )
+
+    def _journal(self, stage: Stage, start: _Start) -> Journal:
+        base = "" if start.stage is not None else SCRATCH if start.image is None else str(start.image.full)
+        explainer = (lambda: self._explainer) if self._workspace.cache.keeps_snapshots else None
+        return Journal(str(stage.reference.full), base, explainer, self._missed)
+
+    @functools.cached_property
+    def _explainer(self) -> "Explainer":
+        from chimage_core.build.explaining import Explainer
+
+        workspace = self._workspace
+        return Explainer(workspace.inputs, workspace.emit, time.time, rebuilds=workspace.rebuilds)
+
+    def _tools(self) -> Tools:
+        workspace, request = self._workspace, self._request
+        return Tools(
+            runner=workspace.runners.runner,
+            can_overlay=workspace.runners.can_overlay,
+            forcer=request.forcer,
+            binds=request.binds,
+            opening=workspace.cache.opening,
+            unshare=workspace.cache.unshare,
+            cancel=workspace.cancel,
+            with_xattrs=request.with_xattrs,
+            emit=workspace.emit,
+        )
+
+    def _scope(self, config: ImageConfig) -> Scope:
+        stages = {}
+        for done in self._finished:
+            finished = FinishedStage(done.state, functools.partial(self._stage_tree, done))
+            stages[str(done.stage.number)] = finished
+            if done.stage.alias:
+                stages[done.stage.alias] = finished
+        return Scope(inputs=self._inputs, config=config, stages=stages)
+
+    def _stage_tree(self, done: _Finished) -> SourceTree:
+        """Return the files of a finished stage, unpacked if they are not yet."""
+        images, name = self._workspace.images, done.stage.reference.file_name
+        assert done.snapshot is not None
+        unpack(self._workspace, name, done.snapshot)
+        label = f"stage {done.stage.alias or done.stage.number}"
+        return SourceTree(images.published(name).root, label, is_image=True)
+
+    def _empty_config(self, args: Mapping[str, str]) -> ImageConfig:
+        return ImageConfig(architecture=self._workspace.architecture, args=args)
+
+
+def _inputs(request: "BuildRequest", dockerfile: Dockerfile) -> Inputs:
+    context = None
+    if request.context != "-":
+        context = SourceTree(os.path.abspath(request.context), "context", is_image=False)
+    return Inputs(
+        path=dockerfile.path,
+        escape=dockerfile.escape,
+        build_args=request.build_args,
+        # A build argument of such a name replaces the host's value, and needs no ARG.
+        passed_in={
+            **request.passed_in,
+            **{name: value for name, value in request.build_args.items() if name in PASSED_VARIABLES},
+        },
+        context=context,
+        forcer=request.forcer,
+        with_xattrs=request.with_xattrs,
+    )
