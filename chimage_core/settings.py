@@ -28,6 +28,7 @@ PASSED_VARIABLES = (*PROXY_VARIABLES, "SSH_AUTH_SOCK", "USER")
 
 _DEFAULT_PARENT = "/var/tmp"
 _CACHE_CHOICES: tuple[CacheChoice, ...] = ("enabled", "disabled", "rebuild")
+_CACHE_BY = ("metadata", "content")
 _MIB = 1024 * 1024
 _KEEP_DELETED = 30
 
@@ -41,6 +42,8 @@ class Settings(NamedTuple):
     """Where the default storage directory was in earlier versions; None unless the default is used."""
     cache: CacheChoice | None
     """None: neither option nor variable; enabled, if all that the cache needs is there."""
+    cache_by: str
+    """What source files are known by: `metadata` or `content`."""
     cache_large: int
     """Bytes from which on files are kept outside Git; 0: the user wants no such limit."""
     cache_shared: tuple[str, ...]
@@ -90,6 +93,7 @@ class Settings(NamedTuple):
             storage=storage,
             old_storage=old_storage,
             cache=options.get("cache") or _cache_choice(environ),
+            cache_by=_cache_by(options.get("cache_by"), environ),
             cache_large=_cache_large(options.get("cache_large"), environ),
             cache_shared=_cache_shared(options.get("cache_shared"), environ),
             cache_shared_required="cache_shared" in options,
@@ -178,6 +182,13 @@ def _cache_choice(environ: Mapping[str, str]) -> CacheChoice | None:
         if value == choice:
             return choice
     raise UsageError(f"$CH_IMAGE_CACHE: invalid value: {value!r}", hint=f"use one of: {', '.join(_CACHE_CHOICES)}")
+
+
+def _cache_by(option: str | None, environ: Mapping[str, str]) -> str:
+    value = option or environ.get("CH_IMAGE_CACHE_BY", _CACHE_BY[0])
+    if value not in _CACHE_BY:
+        raise UsageError(f"$CH_IMAGE_CACHE_BY: invalid value: {value!r}", hint=f"use one of: {', '.join(_CACHE_BY)}")
+    return value
 
 
 def _cache_large(option: int | None, environ: Mapping[str, str]) -> int:

@@ -4,10 +4,10 @@ Variables, strongest first: ENV of the image; ARG; what the host passes in (prox
 always defined (PATH, TAR_OPTIONS). Source: ch-image manual, "Variable substitution".
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from chimage_core.build.context import SourceTree
+from chimage_core.build.context import Source, SourceTree, described
 from chimage_core.build.force import Forcer
 from chimage_core.cache.state import StateID
 from chimage_core.dockerfile import substitute
@@ -35,6 +35,8 @@ class Inputs(NamedTuple):
     context: SourceTree | None
     forcer: Forcer
     with_xattrs: bool
+    by_content: bool = False
+    """Source files are known by their content, and not by size and mtime."""
 
 
 class FinishedStage(NamedTuple):
@@ -64,6 +66,11 @@ class Scope(NamedTuple):
     def environment(self) -> dict[str, str]:
         """Return the environment of RUN."""
         return {**PREDEFINED, **self.inputs.passed_in, **self.config.args, **self.config.env}
+
+    def describe(self, sources: Iterable[Source]) -> bytes:
+        """Return what a step depends on that copies these sources: see `described`. Raises FileError."""
+        inputs = self.inputs
+        return described(sources, with_xattrs=inputs.with_xattrs, by_content=inputs.by_content)
 
     def expander(self, instruction: Instruction) -> "Expander":
         """Return what expands the words of one instruction."""

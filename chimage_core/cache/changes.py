@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from chimage_core.cache.inputs import StepInputs
-from chimage_core.cache.sources import SourceFile, source_files
+from chimage_core.cache.inputs import CACHE_BY, StepInputs
+from chimage_core.cache.sources import SourceFile, is_same_but_touched, source_files
 from chimage_core.events.explain import Change
 
 BY_NAME = ("arguments", "variables", "labels")
@@ -36,6 +36,8 @@ def compare(before: StepInputs, after: StepInputs) -> Changes:
             changed += by_name(label, old or {}, new or {})
         elif old != new and label not in told:
             changed.append((_option(label, old, new),))
+    if before.parameters.get(CACHE_BY) != after.parameters.get(CACHE_BY):
+        return changed  # The same files are described differently.
     return changed + _sources(before.sources, after.sources)
 
 
@@ -103,7 +105,4 @@ def _source(name: str, before: SourceFile | None, after: SourceFile | None) -> t
 
 
 def _is_only_touched(before: SourceFile | None, after: SourceFile | None) -> bool:
-    if before is None or after is None or (before.mode, before.extra) != (after.mode, after.extra):
-        return False
-    # Of a symbolic link it is the target that differs, and blanks in that are no size.
-    return before.mode.startswith("10") and before.detail.split(" ")[0] == after.detail.split(" ")[0]
+    return before is not None and after is not None and is_same_but_touched(before, after)

@@ -15,6 +15,10 @@ _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 """To make an encoder for each key would cost more than to use it."""
 
 
+CACHE_BY = "--cache-by"
+"""Parameter that says how sources are described; missing: by metadata."""
+
+
 class StepInputs(NamedTuple):
     """What a step is computed from."""
 
@@ -39,8 +43,11 @@ class StepInputs(NamedTuple):
         return cls(instruction, text, parameters, sources)
 
 
-def describe_source(name: str, status: stat_result, target: str | None, xattrs: Mapping[str, bytes]) -> str:
-    """Return what a copy of a file depends on, its content left out; `target` is that of a symbolic link.
+def describe_source(
+    name: str, status: stat_result, target: str | None, xattrs: Mapping[str, bytes], content: str | None = None
+) -> str:
+    """Return what a copy of a file depends on; `target` is that of a symbolic link, `content` stands for the content of
+    a regular file: None lets size and mtime do so.
 
     A directory's own size and mtime do not count: they say nothing that its entries do not say, but change with every
     temporary file of an editor.
@@ -49,6 +56,8 @@ def describe_source(name: str, status: stat_result, target: str | None, xattrs: 
         detail = target
     elif stat.S_ISDIR(status.st_mode):
         detail = ""
+    elif content is not None:
+        detail = f"{status.st_size} {content}"
     else:
         detail = f"{status.st_size} {status.st_mtime_ns}"
     extra = json.dumps({name: xattrs[name].hex() for name in sorted(xattrs)}) if xattrs else ""

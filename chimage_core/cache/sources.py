@@ -1,11 +1,14 @@
-"""Descriptions of source files, taken apart: needed only where something is explained."""
+"""Descriptions of source files, taken apart, and what stands for content in them: needed only by who explains, or asks
+for content to count."""
 
 import json
+import os
 import stat
 from typing import NamedTuple
 
 _FIELDS = 4
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFIFO: "FIFO"}
+_HASH = "sha256:"
 
 
 class SourceFile(NamedTuple):
@@ -28,10 +31,33 @@ class SourceFile(NamedTuple):
         else:
             found["mode"] = f"{stat.S_IMODE(mode):04o}"
         if kind not in ("symlink", "directory"):
-            size, mtime = self.detail.split(" ")
-            found.update(size=int(size), mtime=int(mtime))
+            size, mark = self.detail.split(" ")
+            found["size"] = int(size)
+            if mark.startswith(_HASH):
+                found["content"] = mark
+            else:
+                found["mtime"] = int(mark)
         xattrs = json.loads(self.extra) if self.extra else {}
         return {**found, **{f"xattr {name}": f"0x{value}" for name, value in xattrs.items()}}
+
+
+def content_of(path: str, status: os.stat_result) -> str | None:
+    """Return what stands for the content of a file if it is a regular one, else None. Raises OSError."""
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    import hashlib
+
+    with open(path, "rb", buffering=0) as file:
+        return _HASH + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_same_but_touched(before: SourceFile, after: SourceFile) -> bool:
+    """Return whether two descriptions of a regular file differ in the mtime at most."""
+    if (before.mode, before.extra) != (after.mode, after.extra) or not before.mode.startswith("10"):
+        return False
+    # Of a symbolic link it is the target that differs, and blanks in that are no size.
+    (old_size, old_mark), (size, mark) = before.detail.split(" "), after.detail.split(" ")
+    return old_size == size and not (old_mark.startswith(_HASH) or mark.startswith(_HASH))
 
 
 def source_files(sources: bytes) -> list[SourceFile]:

@@ -214,6 +214,8 @@ def _build_request(session: Session) -> "BuildRequest":
         forcer=_forcer(session.option("force"), session.option("force_cmd", [])),
         is_dry_run=session.option("dry_run", False),
         with_xattrs=settings.xattrs,
+        is_filtered=session.option("dockerignore", True),
+        caches_by_content=settings.cache_by == "content",
         captures_output=session.json is not None,
         explains_hits=session.option("explain", False),
         read_stdin=lambda: sys.stdin.buffer.read(),

@@ -195,6 +195,12 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--build-arg", metavar="KEY[=VALUE]", action="append", help="set KEY of ARG (default: the variable’s value)"
     )
+    build.add_argument(
+        "--cache-by",
+        metavar="WHAT",
+        choices=("metadata", "content"),
+        help="know source files of COPY, ADD and RSYNC by metadata (size, mtime; default) or by content",
+    )
     build.add_argument("--explain", action="store_true", help="tell why each instruction missed, or whence it hit")
     build.add_argument("-f", "--file", metavar="DOCKERFILE", help="Dockerfile (default: CONTEXT/Dockerfile; -: stdin)")
     build.add_argument(
@@ -204,6 +210,9 @@ def _build_options(build: argparse.ArgumentParser) -> None:
         "--force-cmd", metavar="CMD,ARG1[,ARG2...]", action="append", help="add ARGs to command CMD in RUN instructions"
     )
     build.add_argument("-n", "--dry-run", action="store_true", help="don’t execute any instruction")
+    build.add_argument(
+        "--no-dockerignore", dest="dockerignore", action="store_false", help="don’t let .dockerignore exclude files"
+    )
     build.add_argument("--parse-only", action="store_true", help="stop after parsing the Dockerfile, and print it")
     build.add_argument(
         "--runner",

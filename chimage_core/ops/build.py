@@ -39,6 +39,9 @@ class BuildRequest(NamedTuple):
     forcer: Forcer
     is_dry_run: bool
     with_xattrs: bool
+    is_filtered: bool
+    """`.dockerignore` counts."""
+    caches_by_content: bool
     captures_output: bool
     """What commands print is sent as events; else it goes where ours goes."""
     explains_hits: bool

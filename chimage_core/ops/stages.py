@@ -1,13 +1,12 @@
 """The stages of a build, one after the other: what each starts from, its instructions, the image that it makes."""
 
 import functools
-import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.build.builder import Builder, Counts, Site, scratch_state
-from chimage_core.build.context import SourceTree
+from chimage_core.build.context import SourceTree, open_context
 from chimage_core.build.instructions import arg, check, from_, resolve
 from chimage_core.build.journal import Journal
 from chimage_core.build.plan import Plan, Stage
@@ -231,7 +230,9 @@ class Stages:
 def _inputs(request: "BuildRequest", dockerfile: Dockerfile) -> Inputs:
     context = None
     if request.context != "-":
-        context = SourceTree(os.path.abspath(request.context), "context", is_image=False)
+        context = open_context(
+            request.context, None if dockerfile.path == "-" else dockerfile.path, is_filtered=request.is_filtered
+        )
     return Inputs(
         path=dockerfile.path,
         escape=dockerfile.escape,
@@ -244,4 +245,5 @@ def _inputs(request: "BuildRequest", dockerfile: Dockerfile) -> Inputs:
         context=context,
         forcer=request.forcer,
         with_xattrs=request.with_xattrs,
+        by_content=request.caches_by_content,
     )

@@ -10,6 +10,7 @@ from typing import Any
 from chimage_core.build.instructions import arg, copy, env, label, run, shell, unsupported, workdir
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step
+from chimage_core.cache.inputs import CACHE_BY
 from chimage_core.dockerfile import ast
 
 _Resolver = Callable[[Any, Scope], Step]
@@ -53,4 +54,6 @@ def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
     entry = {"created_by": f"{step.name} {step.text}"}
     if not scope.inputs.with_xattrs:  # The same step leaves other files.
         inputs = inputs._replace(parameters={**inputs.parameters, "--no-xattrs": True})
+    if inputs.sources and scope.inputs.by_content:
+        inputs = inputs._replace(parameters={**inputs.parameters, CACHE_BY: "content"})
     return step._replace(inputs=inputs, config=step.config._replace(history=(*step.config.history, entry)))

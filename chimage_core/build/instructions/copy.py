@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from chimage_core.build.context import Source, SourceTree, described
+from chimage_core.build.context import Source, SourceTree
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step, Tools
 from chimage_core.cache.inputs import StepInputs
@@ -50,7 +50,7 @@ def resolve(instruction: Copy, scope: Scope) -> Step:
         if scope.inputs.context is None:
             raise ContextError(str(scope.problem(instruction, "no context")), hint="the context was given as “-”")
         sources = _found(scope.inputs.context, patterns)
-        looked_at = described(sources, with_xattrs=scope.inputs.with_xattrs)
+        looked_at = scope.describe(sources)
         find, origin_state = (lambda: sources), None
     text = f"{patterns!r} -> {dest!r}"
     parameters = {"patterns": patterns, "target": target, "stage": origin_state}
@@ -140,7 +140,13 @@ def _copy_into(source: Source, directory: str, root: str, tools: Tools) -> list[
         return [_copy_file(source.path, f"{directory}/{name}", root, tools)]
     names = os.listdir(source.path)
     report = copy_tree(
-        source.path, directory, xattrs=tools.with_xattrs, cancel=tools.cancel, merge=True, skip_devices=False
+        source.path,
+        directory,
+        xattrs=tools.with_xattrs,
+        cancel=tools.cancel,
+        merge=True,
+        skip_devices=False,
+        exclude=source.exclusion(),
     )
     warn_left_out(report.refused_xattrs, tools.emit)
     if report.sockets:
