@@ -174,7 +174,9 @@ class Builder:
 
         site = self._site
         began = site.clock()
-        tools = site.tools._replace(output=self._output(number)) if site.captures_output else site.tools
+        tools = site.tools._replace(count_modified=self._count_modified)
+        if site.captures_output:
+            tools = tools._replace(output=self._output(number))
         tools.cancel.check()
         if not self._is_current:
             self._make_current()
@@ -188,6 +190,9 @@ class Builder:
         )
         self._snapshot = site.cache.commit(self._place, record)
         site.emit(StepFinished(step=number, seconds=site.clock() - began))
+
+    def _count_modified(self) -> None:
+        self.counts = self.counts.plus(Counts(modified=1))
 
     def _output(self, number: int) -> OutputChunks:
         from chimage_core.events.steps import OutputChunk

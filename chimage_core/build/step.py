@@ -32,6 +32,10 @@ class Tools(NamedTuple):
     emit: Sink
     output: OutputChunks | None = None
     """Receives what commands print; None: it goes where ours goes."""
+    count_modified: Callable[[], None] = lambda: None
+    """To be called for a RUN that root emulation changed because of what is in the image."""
+    suggests: bool = True
+    """Look for the reason when a command fails, and say which root emulation might help."""
 
 
 class Effect(Protocol):
@@ -56,5 +60,5 @@ class Step(NamedTuple):
     effect: Effect | None = None
     """None: only the configuration changes."""
     is_modified: bool = False
-    """Root emulation changed the command."""
+    """Root emulation changed the command because of its text."""
     warnings: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chimage_core.cli.session import Session, open_reading, open_working
-from chimage_core.errors import EXIT_FAILED, EXIT_OK, ForceUnavailable, UsageError
+from chimage_core.errors import EXIT_FAILED, EXIT_OK, UsageError
 from chimage_core.text import printable
 
 if TYPE_CHECKING:
@@ -212,6 +212,7 @@ def _build_request(session: Session) -> "BuildRequest":
         passed_in=settings.passed_variables,
         binds=tuple(map(_bind, session.option("bind", []))),
         forcer=_forcer(session.option("force"), session.option("force_cmd", [])),
+        suggests_force=not session.option("no_force_detect", False),
         is_dry_run=session.option("dry_run", False),
         with_xattrs=settings.xattrs,
         is_filtered=session.option("dockerignore", True),
@@ -251,17 +252,21 @@ def _bind(text: str) -> "Bind":
 def _forcer(mode: str | None, hooks: Sequence[str]) -> "Forcer":
     """Choose the root emulation: hooks imply seccomp."""
     from chimage_core.build.force.defaults import DEFAULT_HOOKS, CommandHook
-    from chimage_core.build.force.none import NoForcer
     from chimage_core.build.force.seccomp import SeccompForcer
+    from chimage_core.cli.options import FORCE_MODES
 
-    if mode not in (None, "seccomp", "none", "fakeroot"):
-        raise UsageError(f"--force: no such mode: {mode}", hint="use one of: seccomp, none")
-    if mode == "fakeroot":
-        raise ForceUnavailable("--force=fakeroot is not yet available", hint="use --force=seccomp")
-    if mode == "none" and hooks:
-        raise UsageError("--force-cmd implies --force=seccomp and can’t go with --force=none")
+    if mode is not None and mode not in FORCE_MODES:
+        raise UsageError(f"--force: no such mode: {mode}", hint=f"use one of: {', '.join(FORCE_MODES)}")
+    if mode not in (None, "seccomp") and hooks:
+        raise UsageError(f"--force-cmd implies --force=seccomp and can’t go with --force={mode}")
     if mode == "none":
+        from chimage_core.build.force.none import NoForcer
+
         return NoForcer()
+    if mode == "fakeroot":
+        from chimage_core.build.force.fakeroot import FakerootForcer
+
+        return FakerootForcer()
     return SeccompForcer(tuple(map(CommandHook.parse, hooks)) or DEFAULT_HOOKS)
 
 

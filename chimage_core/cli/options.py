@@ -203,9 +203,11 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     )
     build.add_argument("--explain", action="store_true", help="tell why each instruction missed, or whence it hit")
     build.add_argument("-f", "--file", metavar="DOCKERFILE", help="Dockerfile (default: CONTEXT/Dockerfile; -: stdin)")
-    build.add_argument(
-        "--force", metavar="MODE", nargs="?", const="seccomp", help="root emulation: seccomp (default) or none"
-    )
+    modes = "root emulation: seccomp (default), fakeroot or none"
+    build.add_argument("--force", metavar="MODE", nargs="?", const="seccomp", help=modes)
+    older = "older name of --force=none"
+    build.add_argument("--no-fakeroot", dest="force", action="store_const", const="none", help=older)
+    build.add_argument("--no-force-detect", action="store_true", help="don’t suggest --force options if RUN fails")
     build.add_argument(
         "--force-cmd", metavar="CMD,ARG1[,ARG2...]", action="append", help="add ARGs to command CMD in RUN instructions"
     )

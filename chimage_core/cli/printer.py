@@ -7,7 +7,7 @@ terminal.
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from chimage_core.text import duration, plural, printable, size
+from chimage_core.text import duration, plural, printable, quoted, size
 
 if TYPE_CHECKING:
     from chimage_core.errors import ChimageError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from chimage_core.events.check import CheckProgress, Repaired
     from chimage_core.events.collect import CacheCollected, CollectionAdvanced
     from chimage_core.events.explain import HitExplained, MissExplained
+    from chimage_core.events.force import CommandModified, FamilyFound, InitStepSkipped, InitStepStarted
     from chimage_core.events.images import ImageDeleted, ImageReady
     from chimage_core.events.locks import LockAwaited
     from chimage_core.events.steps import ImageCopied, StepFinished
@@ -111,6 +112,22 @@ def _image_copied(event: "ImageCopied") -> _Lines:
     yield 1, f"     to {event.reference}"
 
 
+def _family_found(event: "FamilyFound") -> _Lines:
+    yield 0, f"--force=fakeroot: will use: {event.tag}: {event.title}"
+
+
+def _init_step_started(event: "InitStepStarted") -> _Lines:
+    yield 0, f"--force=fakeroot: init step {event.number}: {'checking: ' if event.is_check else ''}$ {event.command}"
+
+
+def _init_step_skipped(event: "InitStepSkipped") -> _Lines:
+    yield 0, f"--force=fakeroot: init step {event.number}: exit 0, step not needed"
+
+
+def _command_modified(event: "CommandModified") -> _Lines:
+    yield 0, f"--force={event.force}: RUN: new command: {quoted(event.command)}"
+
+
 def _build_finished(event: "BuildFinished") -> _Lines:
     if event.modified_runs:
         yield 0, f"--force={event.force}: modified {event.modified_runs} RUN instructions"
@@ -161,6 +178,10 @@ _TEXTS: Mapping[str, Callable[[Any], _Lines]] = {
     "HitExplained": _hit_explained,
     "StepFinished": _step_finished,
     "ImageCopied": _image_copied,
+    "FamilyFound": _family_found,
+    "InitStepStarted": _init_step_started,
+    "InitStepSkipped": _init_step_skipped,
+    "CommandModified": _command_modified,
     "BuildFinished": _build_finished,
     "LockAwaited": _lock_awaited,
     "ImageReady": _image_ready,

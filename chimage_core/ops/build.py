@@ -37,6 +37,8 @@ class BuildRequest(NamedTuple):
     """Variables of the host that builds see."""
     binds: tuple[Bind, ...]
     forcer: Forcer
+    suggests_force: bool
+    """Say which root emulation might help when a RUN fails."""
     is_dry_run: bool
     with_xattrs: bool
     is_filtered: bool

@@ -204,6 +204,7 @@ class Stages:
             cancel=workspace.cancel,
             with_xattrs=request.with_xattrs,
             emit=workspace.emit,
+            suggests=request.suggests_force,
         )
 
     def _scope(self, config: ImageConfig) -> Scope:

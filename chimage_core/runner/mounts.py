@@ -90,6 +90,7 @@ def prepare(job: Job, made: MountPoints) -> None:
             for name in (_POINTS, _WORK):
                 # They are there if the same was tried before, with a PID namespace.
                 os.makedirs(os.path.join(job.overlay.work, name), 0o755, exist_ok=True)
+            _forget_last_use(job.overlay.work)
             beside = _open_directory(os.path.join(job.overlay.work, _POINTS), "overlay", "open")
         for path, is_directory in job.points:
             try:
@@ -152,6 +153,19 @@ def mount_overlay(root: bytes, upper: bytes, work: bytes) -> None:
     except OSError as error:
         message = f"can't mount overlay on {_text(root)}, with changes in {_text(upper)}: {error.strerror}"
         raise SetupError("overlay", message) from error
+
+
+def _forget_last_use(work: bytes) -> None:
+    """Let the directories of a `volatile` overlay be mounted again.
+
+    The kernel leaves a mark that forbids it, because after a crash of the machine they may be incomplete. We have seen
+    none: all commands of one overlay run in one go.
+    """
+    mark = os.path.join(work, _WORK, b"work/incompat/volatile")
+    if os.path.isdir(mark):
+        for name in os.listdir(mark):
+            os.unlink(os.path.join(mark, name))
+        os.rmdir(mark)
 
 
 def _attach(root: int, mount: Mount) -> None:

@@ -20,8 +20,9 @@ class Bind(NamedTuple):
 
 
 class Overlay(NamedTuple):
-    """Where the changes of a command go instead of into the root file system. Both directories exist and are empty.
+    """Where the changes of a command go instead of into the root file system.
 
+    Both directories exist and are empty, or as an earlier command left them, whose changes the next one sees.
     Inside, the upper directory is the root itself: the runner gives it the mode, times and attributes of the image's.
     """
 

@@ -579,6 +579,14 @@ class TestOverlay:
         assert gone.st_rdev == 0
         assert os.getxattr(upper / "opt/old", "user.overlay.opaque") == b"y"
 
+    def test_a_second_command_sees_what_the_first_one_changed(self, run: Run, overlay: Overlay) -> None:
+        """What prepares an image for root emulation, and the command itself, make one change."""
+        before = listing(run.rootfs)
+        run.sh("echo one > /root/first; rm /etc/passwd", overlay=overlay)
+        assert run.sh("cat /root/first; test ! -e /etc/passwd; echo two > /second", overlay=overlay) == "one\n"
+        assert listing(run.rootfs) == before
+        assert sorted(os.listdir(overlay.upper)) == ["etc", "root", "second"]
+
     def test_the_root_directory_looks_as_in_the_image(self, run: Run, overlay: Overlay) -> None:
         """An overlay shows the upper directory's mode and time, and the command may look at, or change, them."""
         os.utime(run.rootfs, (1_000_000_000, 1_000_000_000))

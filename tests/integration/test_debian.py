@@ -115,6 +115,43 @@ def test_a_failing_package_leaves_image_and_cache(debian_builds: Builds, debian_
     assert marks(builds.build(f"{source}RUN apt-get install -y hello", tag="hello")) == "***"
 
 
+def test_fakeroot_is_installed_and_lies_consistently(debian_builds: Builds, debian_repository: AptRepository) -> None:
+    """A program that looks whether its chown worked is content, which the filter of --force=seccomp cannot achieve."""
+    builds = debian_builds
+    check = "dpkg --version && touch /f && chown 12:34 /f && stat -c owner=%u:%g /f"
+    text = (
+        f"FROM debian\nRUN echo '{debian_repository.source}' > /etc/apt/sources.list\n"
+        f"RUN apt-get update && apt-get install -y openssh-client uuid-runtime\nRUN {check}"
+    )
+    built = builds.build(text, "--rebuild", "--force=fakeroot", tag="lies")
+    assert marks(built) == "*..."
+    told = [line for line in built.stderr.splitlines() if line.startswith("--force=fakeroot")]
+    assert told[:2] == [
+        "--force=fakeroot: will use: debderiv: Debian 9+, Ubuntu 14+, or other derivative",
+        "--force=fakeroot: init step 1: checking: $ apt-config dump | grep -q 'APT::Sandbox::User \"root\"' "
+        "|| ! grep -q '^_apt:' /etc/passwd",
+    ]
+    assert told[-1] == "--force=fakeroot: modified 2 RUN instructions"
+    assert "owner=12:34" in built.stdout
+    assert "uuidd:" in builds.read("etc/passwd", "lies+latest")
+    assert (builds.image("lies+latest") / "f").stat().st_uid == os.geteuid()
+    assert fsck(builds.chimage.storage) == ""
+    again = builds.build(f"{text}\nRUN dpkg --status fakeroot > /status", "--force=fakeroot", tag="lies")
+    assert marks(again) == "****."
+    assert "init step 2: exit 0, step not needed" in again.stderr
+    assert "Status: install ok installed" in builds.read("status", "lies+latest")
+
+
+def test_without_emulation_packages_fail_and_the_reason_is_told(
+    debian_builds: Builds, debian_repository: AptRepository
+) -> None:
+    source = f"FROM debian\nRUN echo '{debian_repository.source}' > /etc/apt/sources.list\n"
+    options = ("--force=none", "--json")
+    failed = debian_builds.build(f"{source}RUN apt-get update", *options, tag="fails", check=False).expect(1)
+    hint = failed.json_lines()[-1]["hint"]
+    assert hint.startswith("it looks as if privilege was missing for a change of user or group: try --force=seccomp")
+
+
 @needs_program("ch-run")
 def test_ch_run_runs_the_result_by_name(debian_builds: Builds, debian_repository: AptRepository) -> None:
     """The layout of the storage directory is what Charliecloud's own programs look for."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from chimage_core.build.force import ForcedCommand
-from chimage_core.runner.protocol import Emulation
+from chimage_core.build.force import Argv, Execution
+from chimage_core.runner.protocol import Emulation, RunResult
 
 
 class NoForcer:
@@ -15,6 +15,10 @@ class NoForcer:
     files: Mapping[str, str] = {}
     variables: Mapping[str, str] = {}
 
-    def wrap(self, argv: tuple[str, ...], rootfs: str) -> ForcedCommand:
+    def wrap(self, argv: Argv) -> Argv:
         """Return `argv` itself."""
-        return ForcedCommand(argv, False)
+        return argv
+
+    def carry_out(self, argv: Argv, execution: Execution) -> RunResult:
+        """Execute `argv`."""
+        return execution.run(argv)

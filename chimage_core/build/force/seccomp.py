@@ -9,9 +9,9 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from chimage_core.build.force import ForcedCommand
+from chimage_core.build.force import Argv, Execution
 from chimage_core.build.force.defaults import APT_CONFIG, CommandHook
-from chimage_core.runner.protocol import Emulation
+from chimage_core.runner.protocol import Emulation, RunResult
 
 _BEFORE = r"(?<![^\s;&|(){}`\"'/=])"
 _AFTER = r"(?![^\s;&|(){}`\"'<>])"
@@ -30,14 +30,17 @@ class SeccompForcer:
     def __init__(self, hooks: tuple[CommandHook, ...]) -> None:
         self._hooks = tuple((hook, re.compile(_BEFORE + re.escape(hook.command) + _AFTER)) for hook in hooks)
 
-    def wrap(self, argv: tuple[str, ...], rootfs: str) -> ForcedCommand:
+    def wrap(self, argv: Argv) -> Argv:
         """Return `argv` with the hooks' arguments inserted, behind the program and inside words that are shell text."""
         words = self._as_program(argv[0])
         for before, word in itertools.pairwise(argv):
             is_shell_text = before == "-c" or any(map(str.isspace, word))
             words.append(self._in_text(word) if is_shell_text else word)
-        forced = tuple(words)
-        return ForcedCommand(forced, forced != argv)
+        return tuple(words)
+
+    def carry_out(self, argv: Argv, execution: Execution) -> RunResult:
+        """Execute `argv`; the runner installs the filter."""
+        return execution.run(argv)
 
     def _as_program(self, word: str) -> list[str]:
         for hook, _ in self._hooks:

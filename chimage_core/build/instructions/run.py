@@ -10,8 +10,9 @@ import json
 import os
 import signal
 from collections.abc import Collection, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from chimage_core.build.force import Argv, Execution
 from chimage_core.build.scope import Expander, Scope
 from chimage_core.build.step import Step, Tools
 from chimage_core.cache.inputs import StepInputs
@@ -24,7 +25,10 @@ from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs.changes import AnythingChanged, Changes, UpperChanged
 from chimage_core.rootfs.directories import make_directories
 from chimage_core.rootfs.place import ImagePlace
-from chimage_core.runner.protocol import Bind, Overlay, RunRequest, RunResult
+from chimage_core.runner.protocol import Bind, OutputChunks, Overlay, RunRequest, RunResult
+
+if TYPE_CHECKING:
+    from chimage_core.build.force.tail import Tail
 
 SCRIPT_TARGET = "/ch/heredoc"
 """Where a here-document that is a program of its own (`#!`) appears while it runs."""
@@ -38,11 +42,11 @@ def resolve(instruction: Run, scope: Scope) -> Step:
     forcer = scope.inputs.forcer
     expander = scope.expander(instruction)
     argv, script = _command(instruction, scope, expander)
-    forced = forcer.wrap(argv, "")
+    forced = forcer.wrap(argv)
     name = f"RUN.{forcer.suffix}"
     is_shell = isinstance(instruction.command, ShellCommand)
     text = instruction.text if is_shell else json.dumps(argv, ensure_ascii=False)
-    parameters = {"--force": forcer.mode, "command": forced.argv, "script": script}
+    parameters = {"--force": forcer.mode, "command": forced, "script": script}
     return Step(
         instruction=instruction,
         name=name,
@@ -50,13 +54,14 @@ def resolve(instruction: Run, scope: Scope) -> Step:
         inputs=StepInputs("RUN", text, parameters),
         config=scope.config,
         effect=Execute(
-            argv=argv,
+            argv=forced,
+            is_modified=forced != argv,
             script=script,
             env=scope.environment(),
             workdir=scope.config.workdir,
             label=f"{scope.inputs.path}:{instruction.range.line}: {name} {_shortened(instruction.text)}",
         ),
-        is_modified=forced.is_modified,
+        is_modified=forced != argv,
         warnings=expander.warnings,
     )
 
@@ -85,7 +90,9 @@ def _command(instruction: Run, scope: Scope, expander: Expander) -> tuple[tuple[
 class Execute(NamedTuple):
     """Run one command."""
 
-    argv: tuple[str, ...]
+    argv: Argv
+    is_modified: bool
+    """It is not what the Dockerfile says."""
     script: str | None
     env: Mapping[str, str]
     workdir: str
@@ -99,28 +106,60 @@ class Execute(NamedTuple):
         remove_tree(_failed(place))
         overlay = self._overlay(place, tools)
         forcer = tools.forcer
-        argv = forcer.wrap(self.argv, place.root).argv
         files = {**forcer.files, SCRIPT_TARGET: self.script} if self.script else forcer.files
+        output = None if tools.output is None else _with_tail(tools.output)
         with _shown(files, place) as shown, contextlib.ExitStack() as keep:
             if overlay is not None:
                 keep.callback(discard, overlay.upper, overlay.work)
             request = RunRequest(
                 rootfs=place.root,
-                argv=argv,
+                argv=self.argv,
                 env={**forcer.variables, **self.env},
                 workdir=self.workdir,
                 binds=(*tools.binds, *shown),
                 emulation=forcer.emulation,
                 overlay=overlay,
-                output=tools.output,
+                output=output,
             )
-            result = tools.runner().run(request, tools.cancel)
+            result = self._run(request, tools)
             if result.status == 0:
                 keep.pop_all()
                 return UpperChanged(overlay.upper, overlay.work) if overlay else AnythingChanged()
             if overlay is not None:
                 os.rename(overlay.upper, _failed(place))
-        raise RunFailed(_why(result, self.label), hint=_hint(result, tools))
+        said = None if output is None else output.text
+        raise RunFailed(_why(result, self.label), hint=self._hint(result, place.root, said, tools))
+
+    def _run(self, request: RunRequest, tools: Tools) -> RunResult:
+        """Have the forcer execute the command, perhaps after others, all in the same container file system."""
+
+        def run(argv: Argv) -> RunResult:
+            return tools.runner().run(request._replace(argv=argv), tools.cancel)
+
+        def modified(argv: Argv) -> None:
+            from chimage_core.events.force import CommandModified
+
+            tools.emit(CommandModified(force=tools.forcer.mode, command=argv))
+
+        def modified_here(argv: Argv) -> None:
+            modified(argv)
+            tools.count_modified()
+
+        if self.is_modified:
+            modified(self.argv)
+        execution = Execution(request.rootfs, self.script, run, modified_here, self.label, tools.emit)
+        return tools.forcer.carry_out(self.argv, execution)
+
+    def _hint(self, result: RunResult, root: str, said: str | None, tools: Tools) -> str | None:
+        """Return what may help: what the status means, or what privilege was missing."""
+        if result.problem:  # It tells all, and no command has run whose status could mean something.
+            return None
+        known = _status_hint(result.status)
+        if known is not None or not tools.suggests:
+            return known
+        from chimage_core.build.force.hints import Failure, hint
+
+        return hint(Failure(tools.forcer.mode, self.argv, self.script, root, said))
 
     def _overlay(self, place: ImagePlace, tools: Tools) -> Overlay | None:
         """Prepare an overlay, or the root file system itself where there can be none."""
@@ -175,16 +214,19 @@ def _why(result: RunResult, label: str) -> str:
     return f"build failed: RUN command exited with {result.status}{problem}\n  {label}"
 
 
-def _hint(result: RunResult, tools: Tools) -> str | None:
-    status = result.status
-    if result.problem:  # It tells all, and no command has run whose status could mean something.
-        return None
+def _status_hint(status: int) -> str | None:
+    """Return what an exit status means to shells."""
     if status == 127:
         return "127 mostly means that a command was not found in the image"
     if status == 126:
         return "126 mostly means that a file is not executable, or made for another architecture"
     if status - 128 in list(signal.Signals):
         return f"{status} mostly means that signal {status - 128} ({signal.Signals(status - 128).name}) ended a command"
-    if tools.forcer.mode == "none":
-        return "if it failed for lack of privilege, try --force=seccomp"
     return None
+
+
+def _with_tail(output: OutputChunks) -> "Tail":
+    """Return what passes output on and keeps its end."""
+    from chimage_core.build.force.tail import Tail
+
+    return Tail(output)
