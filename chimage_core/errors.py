@@ -5,7 +5,7 @@
     ├ InvalidReference               image reference or glob that does not parse
     ├ DockerfileError                has a source range: SyntaxProblem, InstructionProblem
     ├ BuildError                     RunFailed, ContextError, StageError, ForceUnavailable, UnusedBuildArgs
-    ├ RegistryError                  ImageUnavailable (its kin come with the registry client)
+    ├ RegistryError                  ImageUnavailable, RegistryUnreachable, RegistryRefused
     ├ IntegrityError                 digest or size differs from the promised one
     ├ LayerError                     archive that cannot be unpacked safely
     ├ StorageError                   StorageBusy, StorageInvalid, StorageVersion, ImageNotFound, ImageExists
@@ -106,9 +106,21 @@ class ForceUnavailable(BuildError):
 
 
 class RegistryError(ChimageError):
-    """A registry that does not give what was asked for."""
+    """A registry, or another server, that does not give what was asked for."""
 
     code = "registry"
+
+
+class RegistryUnreachable(RegistryError):
+    """There is no answer, though we asked several times."""
+
+    code = "registry.unreachable"
+
+
+class RegistryRefused(RegistryError):
+    """The server answered that it will not, or cannot."""
+
+    code = "registry.refused"
 
 
 class ImageUnavailable(RegistryError):

@@ -26,6 +26,8 @@ PROXY_VARIABLES = (
 PASSED_VARIABLES = (*PROXY_VARIABLES, "SSH_AUTH_SOCK", "USER")
 """Variables that every build may use without ARG, and that never cause a cache miss."""
 
+CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
+
 _DEFAULT_PARENT = "/var/tmp"
 _CACHE_CHOICES: tuple[CacheChoice, ...] = ("enabled", "disabled", "rebuild")
 _CACHE_BY = ("metadata", "content")
@@ -127,6 +129,11 @@ class Settings(NamedTuple):
     def passed_variables(self) -> Mapping[str, str]:
         """Those of PASSED_VARIABLES that are set."""
         return {name: self.environment[name] for name in PASSED_VARIABLES if name in self.environment}
+
+    @property
+    def ca_bundle(self) -> str | None:
+        """File or directory of certificates to trust instead of the usual ones; the variables of OpenSSL and others."""
+        return next(filter(None, map(self.environment.get, CA_VARIABLES)), None)
 
     @property
     def proxies(self) -> Mapping[str, str]:

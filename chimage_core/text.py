@@ -43,6 +43,14 @@ def quoted(argv: Iterable[str]) -> str:
     return printable(shlex.join(argv))
 
 
+def without_credentials(text: str) -> str:
+    """Return `text` with the credentials removed from all URLs in it. Of ssh only the password goes: the user name is a
+    part of the address there, and no secret.
+    """
+    text = re.sub(r"(?i)\b(ssh://[^:/?#\s@]*):[^/?#\s]*@", r"\1@", text)
+    return re.sub(r"(?i)\b((?!ssh://)[a-z][a-z0-9+.-]*://)[^/?#\s]*@", r"\1", text)
+
+
 def size(count: int) -> str:
     """Return a number of bytes in binary units: `3.1 MiB`."""
     import humanize

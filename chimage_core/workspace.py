@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from chimage_core.cache.git.shared import SharedCache
     from chimage_core.cache.inputs_store import InputsStore
     from chimage_core.cache.protocol import Cache
+    from chimage_core.registry.remote import Remote
 
 
 class Workspace:
@@ -41,6 +42,7 @@ class Workspace:
         open_git_cache: "Callable[[Callable[[], bool]], GitCache]",
         open_no_cache: "Callable[[Images], Cache] | None",
         open_inputs: "Callable[[], InputsStore]",
+        open_remote: "Callable[[], Remote]",
         rebuilds: bool,
         runner: str,
         emit: Sink,
@@ -58,6 +60,7 @@ class Workspace:
         self._open_git_cache = open_git_cache
         self._open_no_cache = open_no_cache
         self._open_inputs = open_inputs
+        self._open_remote = open_remote
 
     @cached_property
     def cache(self) -> "Cache":
@@ -76,6 +79,11 @@ class Workspace:
     def inputs(self) -> "InputsStore":
         """What the states of the build cache were made of."""
         return self._open_inputs()
+
+    @cached_property
+    def remote(self) -> "Remote":
+        """What can be had from other machines."""
+        return self._open_remote()
 
     @property
     def engine(self) -> "Engine":
@@ -165,6 +173,7 @@ def _assembled(
         open_git_cache=lambda has_overlays: _git_cache(settings, layout, has_overlays, emit, cancel),
         open_no_cache=open_no_cache if settings.cache == "disabled" else None,
         open_inputs=lambda: _inputs(settings, layout, emit),
+        open_remote=lambda: _remote(settings, layout, cancel),
         rebuilds=settings.cache == "rebuild",
         runner=runner,
         emit=emit,
@@ -198,6 +207,21 @@ def _inputs(settings: Settings, layout: Layout, emit: Sink) -> "InputsStore":
 
     shared = [InputsStore(Layout(path).inputs, emit) for path in settings.cache_shared if path != layout.root]
     return InputsStore(layout.inputs, emit, shared)
+
+
+def _remote(settings: Settings, layout: Layout, cancel: CancelToken) -> "Remote":
+    from chimage_core.registry.git import Host
+    from chimage_core.registry.remote import Remote
+    from chimage_core.registry.transport import Network
+
+    environment = settings.environment
+    return Remote(
+        layout.blobs,
+        Network(settings.proxies, settings.ca_bundle, settings.tls_verify),
+        Host(environment.get("PATH", os.defpath), environment.get("SSH_AUTH_SOCK")),
+        always_download=settings.always_download,
+        cancel=cancel,
+    )
 
 
 def _shared_caches(settings: Settings, layout: Layout, emit: Sink) -> "list[SharedCache]":

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Collection
 
 from chimage_core.cache.protocol import Cache
 from chimage_core.errors import Cancelled, ChimageError, FileError, StorageBusy
@@ -35,7 +36,8 @@ def sweep(layout: Layout, images: Images, cache: Cache, locks: Locks, emit: Sink
             images.sweep_trash()
             cache.sweep()
             for name in os.listdir(layout.sides):
-                _sweep_side(os.path.join(layout.sides, name))
+                _sweep_temporary(os.path.join(layout.sides, name), _TRANSIENT)
+            _sweep_temporary(layout.blobs)
             for path in orphans:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
@@ -45,9 +47,9 @@ def sweep(layout: Layout, images: Images, cache: Cache, locks: Locks, emit: Sink
         emit(Warned(text=f"can’t clean up after a command that was killed: {error}"))
 
 
-def _sweep_side(path: str) -> None:
+def _sweep_temporary(path: str, names: Collection[str] = ()) -> None:
     for entry in os.listdir(path):
-        if entry in _TRANSIENT or entry.startswith(TEMPORARY_PREFIX):
+        if entry in names or entry.startswith(TEMPORARY_PREFIX):
             remove_tree(os.path.join(path, entry))
 
 

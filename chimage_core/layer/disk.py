@@ -6,6 +6,7 @@ symbolic link, of which none exists until `finish`. Directories are private (070
 
 import errno
 import os
+import stat
 from collections import deque
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -128,11 +129,16 @@ class Disk:
                 raise FileError("unpack directory", shown(directory.name), error) from error
 
     def _finish_directory(self, directory: Directory) -> None:
+        if _is_passed(directory):
+            return
         fd = self.open(directory)
         for name, node in directory.children.items():
-            if type(node) is Symlink:
+            if type(node) is Symlink and not node.is_lower:
                 os.symlink(node.target, name, dir_fd=fd)
                 os.utime(name, ns=(node.mtime, node.mtime), dir_fd=fd, follow_symlinks=False)
+        if directory.lower is not None and not directory.is_declared:
+            _take_metadata(fd, directory.lower)
+            return
         if directory.xattrs:
             self._write_xattrs(fd, directory.xattrs)
         os.fchmod(fd, directory.mode)
@@ -145,6 +151,21 @@ class Disk:
             # Of what we keep elsewhere, ACLs name users of another machine.
             kept = {name: value for name, value in attributes.items() if name[:5] == "user." and xattr.is_kept(name)}
             self._report.refused_xattrs.update(xattr.write(fd, kept))
+
+
+def _is_passed(directory: Directory) -> bool:
+    """Return whether it is of the image that was there, and somebody came by but left nothing."""
+    if directory.layer >= 0 or directory.is_made:
+        return False
+    return all(type(node) is not Symlink or node.is_lower for node in directory.children.values())
+
+
+def _take_metadata(fd: int, model: bytes) -> None:
+    """Give a directory the mode, times and attributes of another one."""
+    status = os.lstat(model)
+    xattr.write(fd, xattr.read(model))
+    os.fchmod(fd, stat.S_IMODE(status.st_mode))
+    os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _close(directory: Directory) -> None:

@@ -38,8 +38,12 @@ class UnpackOptions:
     """Keep `user.*` attributes."""
     whiteouts: bool = True
     """Names `.wh.*` delete what lower layers have put; else they are names like others."""
-    rename: Callable[[bytes, Kind], bytes] | None = None
-    """Gives the name in the image of each name in the archive; for hard links, also of their targets."""
+    rename: Callable[[bytes, Kind], bytes | None] | None = None
+    """Gives the name in the image of each name in the archive (None: leave the member out); for hard links, also of
+    their targets."""
+    lower: str | None = None
+    """Root of an image that is there already and will be united with what is unpacked: names lead through its links,
+    and its directories keep their metadata unless a member says what they are. It is only read."""
     max_members: int = 20_000_000
     """Per layer. The largest images in the wild have a few million."""
     max_bytes: int | None = None
@@ -56,7 +60,7 @@ def unpack(
     LayerError, IntegrityError, FileError, Cancelled.
     """
     options = options or UnpackOptions()
-    tree, report = Tree(), UnpackReport()
+    tree, report = Tree(options.lower), UnpackReport()
     with Disk(destination, tree.root, report, xattrs=options.xattrs) as disk:
         extractor = _Extractor(tree, disk, report, options, cancel)
         for layer in layers:
@@ -107,7 +111,10 @@ class _Extractor:
                     report.warn(f"absolute names are taken as relative to the image, such as: {shown(member.name)}")
                 report.absolute += 1
             if rename is not None:
-                member = member._replace(name=rename(member.name, member.kind))
+                name = rename(member.name, member.kind)
+                if name is None:
+                    continue
+                member = member._replace(name=name)
             try:
                 self._add_member(member, stream)
             except OSError as error:
@@ -147,11 +154,12 @@ class _Extractor:
             self.report.setuid += 1
 
     def _add_directory(self, member: Member, parent: Directory, name: bytes) -> None:
-        node = parent.children.get(name) if name else parent
+        node = self._tree.child(parent, name) if name else parent
         if type(node) is not Directory:
             self._clear(parent, name)
             node = parent.children[name] = Directory(parent, name, self._layer, member.mtime)
         node.layer = self._layer
+        node.is_declared = True
         node.mode = member.mode & 0o1777 | 0o700
         node.mtime = member.mtime
         node.xattrs = dict(member.xattrs) if member.xattrs else None
@@ -168,7 +176,8 @@ class _Extractor:
 
     def _add_link(self, member: Member, parent: Directory, name: bytes) -> None:
         """Make a hard link. Only to what an earlier member, maybe of a lower layer, has put into this image."""
-        target = member.link if self._options.rename is None else self._options.rename(member.link, Kind.LINK)
+        rename = self._options.rename
+        target = member.link if rename is None else rename(member.link, Kind.LINK) or b""
         *ancestors, last = split(target) or [b""]
         source = self._tree.find(b"/".join(ancestors))
         node = source.children.get(last) if source is not None else None

@@ -2,11 +2,14 @@
 
 Every path of every member is resolved here and never by the kernel, and symbolic links reach the disk last. So no
 archive can make us write outside of the image, whatever its links say: there is nothing to follow. The tree also
-knows which layer put what, since whiteouts act on lower layers only, wherever in their own layer they stand. Source:
-OCI image-spec v1.1, layer.md, "Whiteouts".
+knows which layer put what, since whiteouts act on lower layers only, wherever in their own layer they stand. An archive
+that is added to an image that is there already (`lower`) goes through the links and directories of that as well; these
+are looked up one by one when a way leads to them, and only ever read. Source: OCI image-spec v1.1, layer.md,
+"Whiteouts".
 """
 
 import os
+import stat
 from collections.abc import Iterator
 
 from chimage_core.errors import LayerError
@@ -40,18 +43,34 @@ class Skipped:
 class Symlink:
     """A symbolic link, not on the disk until the end."""
 
-    __slots__ = ("layer", "mtime", "target")
+    __slots__ = ("is_lower", "layer", "mtime", "target")
 
-    def __init__(self, layer: int, target: bytes, mtime: int) -> None:
+    def __init__(self, layer: int, target: bytes, mtime: int, *, is_lower: bool = False) -> None:
         self.layer = layer
         self.target = target
         self.mtime = mtime
+        self.is_lower = is_lower
+        """Of the image that was there: to be followed, not to be made."""
 
 
 class Directory:
     """A directory. On the disk only when `is_made`: most are wanted for their files at once, some never."""
 
-    __slots__ = ("children", "fd", "is_dev", "is_made", "layer", "length", "mode", "mtime", "name", "parent", "xattrs")
+    __slots__ = (
+        "children",
+        "fd",
+        "is_declared",
+        "is_dev",
+        "is_made",
+        "layer",
+        "length",
+        "lower",
+        "mode",
+        "mtime",
+        "name",
+        "parent",
+        "xattrs",
+    )
 
     def __init__(self, parent: "Directory | None", name: bytes, layer: int, mtime: int) -> None:
         self.parent = self if parent is None else parent
@@ -68,6 +87,10 @@ class Directory:
         self.is_dev = parent is not None and parent.parent is parent and name == b"dev"
         """The image's /dev, which stays empty: containers get the host's."""
         self.is_made = False
+        self.lower: bytes | None = None
+        """Host path of the directory of the image that was there, and that this one will be united with."""
+        self.is_declared = False
+        """A member of an archive says what its metadata are; else those of `lower` stay."""
         self.fd = -1
         """Open descriptor, or -1."""
 
@@ -88,8 +111,10 @@ Removed = tuple[Directory, bytes, Node]
 class Tree:
     """The image so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, lower: str | None = None) -> None:
+        """`lower`: the root of an image that is there already, and that nobody changes meanwhile."""
         self.root = Directory(None, b"", 0, 0)
+        self.root.lower = None if lower is None else os.fsencode(lower)
         self._located: dict[bytes, Directory] = {}
         """Members come in the order of directories, so most parents have just been looked up."""
 
@@ -113,6 +138,15 @@ class Tree:
     def find(self, path: bytes) -> Directory | None:
         """Return the directory that `path` leads to, or None if there is none."""
         return self._walk(path, None, 0)
+
+    def child(self, directory: Directory, name: bytes) -> "Node | None":
+        """Return what is under a name, also if only the image that was there has it."""
+        node = directory.children.get(name)
+        if node is None and directory.lower is not None:
+            node = _looked_up(directory, name)
+            if node is not None and type(node) is not File:  # A file is replaced as if it were not there.
+                directory.children[name] = node
+        return node
 
     def check_name(self, directory: Directory, name: bytes) -> None:
         """Raise LayerError for a name that is too long there."""
@@ -171,7 +205,7 @@ class Tree:
             if part == b"..":  # Of a link: names of members have none.
                 here = here.parent
                 continue
-            node = here.children.get(part)
+            node = self.child(here, part)
             if type(node) is Directory:
                 here = node
             elif type(node) is Symlink:
@@ -191,6 +225,23 @@ class Tree:
                 here.children[part] = directory
                 here = directory
         return here
+
+
+def _looked_up(directory: Directory, name: bytes) -> Node | None:
+    """Return an entry of the image that was there."""
+    assert directory.lower is not None
+    path = directory.lower + b"/" + name
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(status.st_mode):
+        return Symlink(-1, os.readlink(path), status.st_mtime_ns, is_lower=True)
+    if not stat.S_ISDIR(status.st_mode):
+        return File(-1)
+    found = Directory(directory, name, -1, status.st_mtime_ns)
+    found.lower = path
+    return found
 
 
 def split(path: bytes) -> list[bytes]:

@@ -1,0 +1,1 @@
+"""Everything that talks to other machines: files by URL, Git repositories."""

@@ -1,0 +1,253 @@
+"""HTTP for whoever fetches something: time limits, repetition, redirects, proxies, certificates.
+
+What the environment says of proxies and certificates comes in as values: the library would read it behind our back, and
+`$REQUESTS_CA_BUNDLE` would then defeat `--tls-no-verify`. Redirects are followed here, because credentials are for one
+server only, and because a redirect from https to http would undo what https is for.
+Sources: RFC 9110 (HTTP), 7.6, 10.2.3 (Retry-After), 15.4 (redirects).
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from chimage_core.cancel import CancelToken
+from chimage_core.errors import RegistryError, RegistryUnreachable
+from chimage_core.registry.proxies import proxy_of
+from chimage_core.registry.urls import Address
+
+if TYPE_CHECKING:
+    import requests
+
+_CONNECT, _READ = 20.0, 60.0
+"""Seconds without any sign of life after which an attempt has failed."""
+_ATTEMPTS = 4
+_FIRST_PAUSE = 0.5
+"""Seconds before the second attempt; each further pause is twice as long."""
+_LONGEST_PAUSE = 60.0
+"""Seconds that a server may make us wait."""
+_MOST_REDIRECTS = 10
+_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+"""Status codes that may be gone soon."""
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Network(NamedTuple):
+    """How this machine reaches others."""
+
+    proxies: Mapping[str, str]
+    """Variables of the environment: `https_proxy`, `no_proxy`, …"""
+    ca_bundle: str | None
+    """File or directory of certificates to trust; None: those that come with the library."""
+    verify: bool
+    """Check certificates at all."""
+
+
+class Broken(Exception):
+    """The connection broke while a body was read. What has come so far is good."""
+
+
+class Response:
+    """An answer whose body is still to be read."""
+
+    def __init__(self, response: "requests.Response", url: str, cancel: CancelToken) -> None:
+        self.status: int = response.status_code
+        self.reason: str = response.reason or ""
+        self.headers: Mapping[str, str] = response.headers
+        """Names in any case."""
+        self.url = url
+        """Where it came from in the end, without credentials."""
+        self._raw: Any = response.raw
+        self._cancel = cancel
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes as they were sent, none at the end. Raises Broken, Cancelled."""
+        import urllib3
+
+        self._cancel.check()
+        try:
+            data: bytes = self._raw.read(size, decode_content=False)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # ValueError: closed by a cancel.
+            self._cancel.check()
+            raise Broken(str(error)) from error
+        self._cancel.check()
+        return data
+
+    def interrupt(self) -> None:
+        """End the waiting of `read`."""
+        with contextlib.suppress(Exception):
+            # Only newer versions of the library have it; older ones wait for the time limit.
+            self._raw.shutdown()
+
+
+class Transport:
+    """Sends requests. Opens its connections at the first one; a context manager that closes them."""
+
+    def __init__(
+        self, network: Network, *, cancel: CancelToken, pause: Callable[[float], None] | None = None
+    ) -> None:
+        """`pause` waits for some seconds; it is for tests."""
+        self._network = network
+        self._cancel = cancel
+        self._pause = pause or self._wait
+        self._session: requests.Session | None = None
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    @contextlib.contextmanager
+    def request(
+        self, method: str, address: Address, headers: Mapping[str, str] | None = None, *, may_downgrade: bool = False
+    ) -> Iterator[Response]:
+        """Send a request, again if what failed may be passing, and give the answer of whatever status.
+
+        Redirects are followed; from https to http only with `may_downgrade`. Raises RegistryUnreachable,
+        RegistryError, Cancelled.
+        """
+        response, url = self._redirected(method, address, headers or {}, may_downgrade)
+        answer = Response(response, url, self._cancel)
+        with contextlib.closing(response), self._cancel.on_cancel(answer.interrupt):
+            yield answer
+
+    def pause_before(self, attempt: int, response: Response | None = None) -> None:
+        """Wait before attempt 1, 2, …, as long as the server asks for, if it does. Raises Cancelled."""
+        asked = None if response is None else _retry_after(response.headers)
+        seconds = _FIRST_PAUSE * 2 ** (attempt - 1) if asked is None else asked
+        self._cancel.check()
+        self._pause(min(seconds, _LONGEST_PAUSE))
+        self._cancel.check()
+
+    def _redirected(
+        self, method: str, address: Address, headers: Mapping[str, str], may_downgrade: bool
+    ) -> "tuple[requests.Response, str]":
+        here = address
+        for _ in range(_MOST_REDIRECTS + 1):
+            response = self._repeated(method, here, headers)
+            target = response.headers.get("Location")
+            if response.status_code not in _REDIRECTS or not target:
+                return response, here.url
+            response.close()
+            following = here.followed(target)
+            if here.is_https and not following.is_https and not may_downgrade:
+                raise RegistryError(
+                    f"redirected from https to http: {here.url} to {following.url}",
+                    hint="nobody could tell whether what comes is genuine; give its checksum",
+                )
+            if not following.is_server_of(here):
+                headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+            here = following
+        raise RegistryError(f"more than {_MOST_REDIRECTS} redirects: {address.url}")
+
+    def _repeated(self, method: str, address: Address, headers: Mapping[str, str]) -> "requests.Response":
+        """Send until there is an answer that will not change soon, or patience ends."""
+        problem = None
+        for attempt in range(_ATTEMPTS):
+            last = attempt == _ATTEMPTS - 1
+            answer = None
+            try:
+                response = self._send(method, address, headers)
+            except _Passing as error:
+                problem = error
+            else:
+                if response.status_code not in _PASSING or last:
+                    return response
+                answer = Response(response, address.url, self._cancel)
+                response.close()
+            if not last:
+                self.pause_before(attempt + 1, answer)
+        raise RegistryUnreachable(
+            f"no answer from {address.host}: {address.url}: {problem}",
+            hint="look whether this machine reaches the network, and at $https_proxy and $no_proxy",
+        )
+
+    def _send(self, method: str, address: Address, headers: Mapping[str, str]) -> "requests.Response":
+        import requests
+
+        self._cancel.check()
+        # Bytes as they are: a compressed file must not be inflated on the way.
+        all_headers = {"Accept-Encoding": "identity", **_agent(), **address.authorization(), **headers}
+        proxy = proxy_of(address.scheme, address.host, address.port, self._network.proxies)
+        try:
+            request = requests.Request(method, address.url, headers=all_headers).prepare()
+            # Not by a session's own `send`, which reads the bodies of redirects into memory, however long they are.
+            return self._opened().get_adapter(address.url).send(
+                request,
+                stream=True,
+                timeout=(_CONNECT, _READ),
+                verify=(self._network.ca_bundle or True) if self._network.verify else False,
+                proxies={"http": proxy, "https": proxy} if proxy else {},
+            )
+        except requests.exceptions.SSLError as error:
+            raise RegistryError(
+                f"certificate not accepted: {address.host}: {_innermost(error)}",
+                hint="name the certificates of your site in $SSL_CERT_FILE, or use --tls-no-verify",
+            ) from None
+        except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
+            self._cancel.check()
+            raise _Passing(_innermost(error)) from None
+        except (requests.exceptions.RequestException, OSError, UnicodeError) as error:
+            raise RegistryError(f"can't send a request: {address.url}: {_innermost(error)}") from None
+
+    def _opened(self) -> "requests.Session":
+        if self._session is None:
+            import requests
+            import urllib3
+
+            if not self._network.verify:
+                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+            self._session = requests.Session()
+        return self._session
+
+    def _wait(self, seconds: float) -> None:
+        stopped = threading.Event()
+        with self._cancel.on_cancel(stopped.set):
+            stopped.wait(seconds)
+
+
+class _Passing(Exception):
+    """There was no answer, but there may be one soon."""
+
+
+def _agent() -> dict[str, str]:
+    from chimage_core import __version__
+
+    return {"User-Agent": f"chimage/{__version__}"}
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a server asks us to wait; None: it does not, or not in a way that we understand."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdecimal():
+        return float(value[:6])
+    if not value:
+        return None
+    import time
+
+    moment = http_time(value)
+    return None if moment is None else max(0.0, moment - time.time())
+
+
+def http_time(text: str) -> int | None:
+    """Return the time of a header, seconds since the epoch; None if it is none."""
+    import email.utils
+
+    try:
+        return int(email.utils.parsedate_to_datetime(text).timestamp())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def _innermost(error: BaseException) -> str:
+    """Return what the libraries wrap in several layers of text, without addresses of objects."""
+    import re
+
+    while True:
+        inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return re.sub(r"^<?[\w.]+(\(.*?\)| object at 0x[0-9a-f]+>?): ", "", str(text))
