@@ -91,6 +91,12 @@ class Workspace:
         self.require_cache()
         return self.lasting_cache.engine
 
+    def close(self) -> None:
+        """Close what was opened: runners, connections."""
+        self.runners.close()
+        if "remote" in vars(self):
+            self.remote.close()
+
     def require_cache(self) -> None:
         """Raise CacheDisabled if the build cache is off."""
         if self._open_no_cache is not None:
@@ -143,7 +149,7 @@ def open_workspace(
                 recover_interrupted(workspace.images, workspace.lasting_cache, locks, emit)
             yield workspace
         finally:
-            workspace.runners.close()
+            workspace.close()
 
 
 @contextlib.contextmanager

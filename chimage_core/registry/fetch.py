@@ -207,9 +207,11 @@ class _Download:
     def _check_version(self, found: Mapping[str, str]) -> None:
         """Refuse another version than the one that was looked up: it would be cached as that one."""
         seen = self._seen
-        if any(name in seen and seen[name] == found.get(name) for name in ("ETag", "Last-Modified")):
+        if "ETag" not in seen and "Last-Modified" not in seen:
             return
-        if "ETag" in seen or "Last-Modified" in seen:
+        # Servers that stand for one another often differ in the ETag alone.
+        same_time = all(seen.get(name) == found.get(name) for name in ("Last-Modified", "Content-Length"))
+        if seen.get("ETag") != found.get("ETag") and not ("Last-Modified" in seen and same_time):
             raise RegistryRefused(
                 f"changed while it was fetched: {self._address.url}",
                 hint="build again; if it is always so, give the checksum: --checksum=sha256:…",

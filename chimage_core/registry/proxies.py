@@ -18,8 +18,9 @@ def _value(name: str, variables: Mapping[str, str]) -> str:
 def _is_excepted(host: str, port: int, exceptions: str) -> bool:
     """Tell whether a list names the host: itself, a domain above it, a network that its address is in, or `*`."""
     for entry in exceptions.replace(",", " ").split():
-        name, colon, number = entry.lower().rpartition(":")
-        if not colon or not number.isdecimal() or ":" in name.strip("[]"):  # A port, or a part of an IPv6 address.
+        name, _, number = entry.lower().rpartition(":")
+        is_port = number.isdecimal() and (name.endswith("]") or ":" not in name)  # Or a part of an IPv6 address.
+        if not is_port:
             name, number = entry.lower(), str(port)
         name = name.strip("[]").lstrip("*").lstrip(".")
         if int(number) != port:

@@ -21,17 +21,20 @@ class Remote:
     ) -> None:
         """Keep downloads, and work, in `directory`, which exists."""
         self._directory = directory
-        self._network = network
         self._always_download = always_download
         self._cancel = cancel
+        self._transport = Transport(network, cancel=cancel)
         self._repositories = Repositories(directory, network, host, cancel)
 
     @cached_property
     def _downloads(self) -> "Downloads":
         from chimage_core.registry.fetch import Downloads
 
-        transport = Transport(self._network, cancel=self._cancel)
-        return Downloads(self._directory, transport, always=self._always_download, cancel=self._cancel)
+        return Downloads(self._directory, self._transport, always=self._always_download, cancel=self._cancel)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
 
     def look(self, url: str) -> Mapping[str, str]:
         """See `Downloads.look`."""
