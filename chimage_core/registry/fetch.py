@@ -1,7 +1,7 @@
 """A file by its URL, for ADD: looked up without its content, fetched once, kept by what is known of it.
 
-What a server tells of a file (ETag, Last-Modified, length) names its version. A file of which it tells nothing has to be
-fetched to know it; a file with a promised digest needs no question at all. Downloads are kept beside those of images,
+What a server tells of a file (ETag, Last-Modified, length) names its version. A file of which it tells nothing has to
+be fetched to know it; a file with a promised digest needs no question at all. Downloads are kept beside those of images,
 under names made of that, so that a build that breaks later need not fetch again. Source: RFC 9110, 8.8 (validators),
 13 (conditions), 14 (ranges).
 """
@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from chimage_core.registry.urls import Address
 
 _VALIDATORS = ("ETag", "Last-Modified", "Content-Length")
 _CHUNK = 1 << 20
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAYBE_GET = frozenset({400, 403, 404, 405, 406, 501})
 """What servers answer to HEAD that would answer a GET: signed URLs, for one, are for one method only."""
 _BREAKS = 5
@@ -52,11 +54,11 @@ class Downloads:
             os.rename(temporary, self._kept(str(digest)))
         return {"Digest": str(digest)}
 
-    def fetch(self, url: str, seen: Mapping[str, str] | None, checksum: str | None) -> tuple[str, int]:
-        """Return the path of a file's content, which nobody may change, and its time in ns.
+    def fetch(self, url: str, seen: Mapping[str, str] | None, checksum: str | None) -> str:
+        """Return the path of a file, mode 0600, which nobody may change.
 
-        `seen` is what `look` returned, None if `checksum` (`sha256:…`) is given instead. Then, as in all cases where the
-        server does not tell it, the time is 0: a result depends on nothing but what it was looked up by. Raises
+        `seen` is what `look` returned, None if `checksum` (`sha256:…`) is given instead. The file's time is what the
+        server tells, and 0 if it is known by its digest: it depends on nothing but what it was looked up by. Raises
         RegistryError, IntegrityError, StorageError, FileError, Cancelled; what does not match is not kept.
         """
         address = Address.parse(url)
@@ -68,8 +70,9 @@ class Downloads:
         if self._always or not self._is_good(path, expected):
             with self._fetched(address, seen, expected) as temporary:
                 os.rename(temporary, path)
-        os.utime(path)  # Pruning goes by the last use.
-        return path, max(0, modified or 0) * 1_000_000_000
+        with file_errors("use downloaded file", path):
+            os.utime(path, (time.time(), max(0, modified or 0)))  # Pruning goes by the last use.
+        return path
 
     def _asked(self, address: Address) -> dict[str, str]:
         """Ask for headers only; servers that do not like the question are asked for the file, which is not read."""
@@ -98,7 +101,7 @@ class Downloads:
         temporary = temporary_name(self._directory)
         try:
             with file_errors("write downloaded file", temporary):
-                descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                descriptor = os.open(temporary, _OPEN, 0o600)
                 with open(descriptor, "wb", buffering=0) as file:
                     _Download(self._transport, address, seen, file.fileno(), is_verified=expected is not None).run()
                     os.fsync(descriptor)

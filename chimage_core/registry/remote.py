@@ -1,4 +1,4 @@
-"""What a build can have from other machines, under one roof: see `chimage_core.build.remote`, whose protocol this is."""
+"""What a build can have from other machines, under one roof. Its protocol: `chimage_core.build.remote`."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -40,7 +40,7 @@ class Remote:
         """See `Downloads.look`."""
         return self._downloads.look(url)
 
-    def fetch(self, url: str, seen: Mapping[str, str] | None, checksum: str | None) -> tuple[str, int]:
+    def fetch(self, url: str, seen: Mapping[str, str] | None, checksum: str | None) -> str:
         """See `Downloads.fetch`."""
         return self._downloads.fetch(url, seen, checksum)
 

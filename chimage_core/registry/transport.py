@@ -83,9 +83,7 @@ class Response:
 class Transport:
     """Sends requests. Opens its connections at the first one; a context manager that closes them."""
 
-    def __init__(
-        self, network: Network, *, cancel: CancelToken, pause: Callable[[float], None] | None = None
-    ) -> None:
+    def __init__(self, network: Network, *, cancel: CancelToken, pause: Callable[[float], None] | None = None) -> None:
         """`pause` waits for some seconds; it is for tests."""
         self._network = network
         self._cancel = cancel
@@ -173,12 +171,16 @@ class Transport:
         try:
             request = requests.Request(method, address.url, headers=all_headers).prepare()
             # Not by a session's own `send`, which reads the bodies of redirects into memory, however long they are.
-            return self._opened().get_adapter(address.url).send(
-                request,
-                stream=True,
-                timeout=(_CONNECT, _READ),
-                verify=(self._network.ca_bundle or True) if self._network.verify else False,
-                proxies={"http": proxy, "https": proxy} if proxy else {},
+            return (
+                self._opened()
+                .get_adapter(address.url)
+                .send(
+                    request,
+                    stream=True,
+                    timeout=(_CONNECT, _READ),
+                    verify=(self._network.ca_bundle or True) if self._network.verify else False,
+                    proxies={"http": proxy, "https": proxy} if proxy else {},
+                )
             )
         except requests.exceptions.SSLError as error:
             raise RegistryError(
