@@ -32,19 +32,28 @@ from chimage_core.cache.git.objects import BLOB
 from chimage_core.cache.git.trees import ObjectSink
 from chimage_core.errors import CacheBroken, file_errors
 from chimage_core.fs import xattr
-from chimage_core.fs.atomic import sync_directory, temporary_name
+from chimage_core.fs.atomic import sync_files, temporary_name
 from chimage_core.fs.contents import ContentCopier
 from chimage_core.fs.xattr import AttributeWriter
 
 if TYPE_CHECKING:
     from chimage_core.cache.git.engine import Options
 
-LARGE = 256 << 10
+LARGE = 32 << 10
 """Bytes from which on contents are kept here, where that takes no copying."""
 
 _HINT = "build-cache --check tells more, and --repair mends what can be mended"
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NO_LINK = (errno.EMLINK, errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES)
+_NO_LINK = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EMLINK,
+    errno.EPERM,
+    errno.EXDEV,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.EACCES,
+)
 
 
 class LargeStore:
@@ -57,6 +66,9 @@ class LargeStore:
         self._options = options
         self._cancel = options.cancel
         self._copier = ContentCopier(options.cancel)
+        self._folders: dict[str, set[bytes]] = {}
+        """Contents that were found in the directories we have put files into, by directory."""
+        self._unsynced: list[str] = []
         self._unshared: set[tuple[int, int]] = set()
         """Root directories that share nothing, as long as we are at work."""
 
@@ -76,18 +88,37 @@ class LargeStore:
             content.is_candidate = True
 
     def keep(self, full: bytes, path: bytes, content: Content) -> None:
-        """Put the content of a file into the store, unless it is there. Raises FileError, Cancelled.
+        """Put the content of a file into the store, unless it is there. `sync` has to follow.
 
-        What only a borrowed store has is not there: we could not tell who would miss it.
+        Raises FileError, Cancelled. What only a borrowed store has is not there: we could not tell who would miss it.
         """
         with file_errors("keep large file", os.fsdecode(full)):
             source = os.open(full, _OPEN)
             try:
                 status = os.fstat(source)
-                if not any(_is_sound(path, status.st_size) for path in _paths(self.directory, content.large)):
+                if not self._is_kept(content.large, status.st_size):
                     self._add(source, full, path, content.large, status)
             finally:
                 os.close(source)
+
+    def sync(self) -> None:
+        """Wait until what was put into the store is on the disk, if that is asked for. Raises FileError."""
+        paths, self._unsynced = self._unsynced, []
+        if self._options.sync:
+            with file_errors("write large files", self.directory):
+                sync_files(paths)
+
+    def _is_kept(self, name: bytes, size: int) -> bool:
+        """Return whether there is a content. What others have added since we looked first is taken for missing."""
+        folder = _folder(self.directory, name)
+        if folder not in self._folders:
+            os.makedirs(folder, exist_ok=True)
+            self._folders[folder] = {os.fsencode(each.partition("-")[0]) for each in os.listdir(folder)}
+        known = self._folders[folder]
+        if name in known:
+            return any(_is_sound(path, size) for path in _paths(self.directory, name))
+        known.add(name)
+        return False
 
     def _add(self, source: int, full: bytes, path: bytes, name: bytes, status: os.stat_result) -> None:
         attributes = xattr.read(source)
@@ -95,7 +126,6 @@ class LargeStore:
             _folder(self.directory, name),
             _file_name(name, stat.S_IMODE(status.st_mode), status.st_mtime_ns, path, attributes),
         )
-        os.makedirs(os.path.dirname(target), exist_ok=True)
         if self._can_clone or not self._link(full, target):
             temporary = temporary_name(os.path.dirname(target))
             try:
@@ -105,10 +135,7 @@ class LargeStore:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary)
                 raise
-        elif self._options.sync:
-            os.fsync(source)
-        if self._options.sync:
-            sync_directory(os.path.dirname(target))
+        self._unsynced.append(target)
 
     # Out of the store
 
@@ -117,14 +144,12 @@ class LargeStore:
 
         Mode, time and attributes are complete. Raises OSError, CacheBroken, Cancelled.
         """
+        if self.linkable is not None and link_large(self.linkable, entry, path, directory, xattrs) is not None:
+            return
         found = self._find(entry.large, entry.size)
         if found is None:
             raise CacheBroken(f"large file is missing in the build cache: {os.fsdecode(path)}", hint=_HINT)
         attributes = dict(entry.xattrs) if xattrs.is_on else {}
-        wanted = _file_name(entry.large, entry.mode, entry.mtime, path, attributes)
-        is_same = found == os.path.join(_folder(self.directory, entry.large), wanted) and _mode(found) == entry.mode
-        if is_same and not self._can_clone and self._options.may_link() and _linked(found, directory, entry.name):
-            return
         source = os.open(found, _OPEN)
         try:
             status = os.fstat(source)
@@ -195,6 +220,11 @@ class LargeStore:
     # Means
 
     @cached_property
+    def linkable(self) -> str | None:
+        """The directory whose files images may be linked to; None if that is not safe, or cloning is possible."""
+        return self.directory if self._options.may_link() and not self._can_clone else None
+
+    @cached_property
     def _is_cheap(self) -> bool:
         return self._can_clone or self._options.may_link()
 
@@ -250,8 +280,6 @@ class LargeStore:
             refused = xattr.write(descriptor, attributes, exact=True)
             os.fchmod(descriptor, mode)
             os.utime(descriptor, ns=(mtime, mtime))
-            if self._options.sync and entry is None:
-                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         return refused
@@ -262,6 +290,31 @@ class LargeStore:
         paths = (path for directory in directories for path in _paths(directory, name))
         # One that we may not read is as good as none: others have opened their store for us only in part.
         return next((path for path in paths if _is_sound(path, size) and os.access(path, os.R_OK)), None)
+
+
+def link_large(
+    directory: str, entry: Entry, path: bytes, parent: int, xattrs: AttributeWriter
+) -> os.stat_result | None:
+    """Make a file of an image by a link to the file of a store that has exactly its content and metadata, if possible.
+
+    `directory` is that of the store; `path` that of the file, from the root of the image; `parent` its open directory.
+    Returns its status; None if there is no such file, or somebody has written to it. Raises OSError.
+    """
+    attributes = dict(entry.xattrs) if xattrs.is_on else {}
+    wanted = _file_name(entry.large, entry.mode, entry.mtime, path, attributes)
+    try:
+        os.link(
+            os.path.join(_folder(directory, entry.large), wanted), entry.name, dst_dir_fd=parent, follow_symlinks=False
+        )
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        return None
+    status = os.stat(entry.name, dir_fd=parent, follow_symlinks=False)
+    if (status.st_mode, status.st_mtime_ns, status.st_size) == (stat.S_IFREG | entry.mode, entry.mtime, entry.size):
+        return status
+    os.unlink(entry.name, dir_fd=parent)
+    return None
 
 
 def declared_name(path: bytes, status: os.stat_result) -> bytes:
@@ -304,20 +357,6 @@ def _is_sound(path: str, size: int) -> bool:
     except (OSError, ValueError, IndexError):
         return False
     return stat.S_ISREG(status.st_mode) and (status.st_mtime_ns, status.st_size) == (mtime, size)
-
-
-def _mode(path: str) -> int:
-    return stat.S_IMODE(os.lstat(path).st_mode)
-
-
-def _linked(source: str, directory: int, name: bytes) -> bool:
-    try:
-        os.link(source, name, dst_dir_fd=directory, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _NO_LINK:
-            raise
-        return False
-    return True
 
 
 def _is_other(path: str, name: bytes) -> bool:

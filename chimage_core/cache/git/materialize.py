@@ -1,7 +1,7 @@
 """Make files from the cache: a whole image into a new directory, by several processes.
 
-The order matters: first all directories, writable for us; then files, FIFOs and symbolic links; then large files, which
-are mostly linked, and hard links, which may span directories and workers; last the metadata of directories, from the
+The order matters: first all directories, writable for us; then files, FIFOs and symbolic links; then hard links, which
+may span directories and workers, and large files that cannot be linked; last the metadata of directories, from the
 deepest up, since making an entry changes the time of its directory. The new directory is private until it is complete,
 and every file is made with O_EXCL and O_NOFOLLOW relative to an open directory, so no symbolic link of the image can
 lead us elsewhere.
@@ -11,14 +11,14 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from chimage_core.cache.git import metadata, statcache, workers
-from chimage_core.cache.git.large import LargeStore
+from chimage_core.cache.git.large import LargeStore, link_large
 from chimage_core.cache.git.metadata import Entry
 from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.statcache import DIRECTORY_NUMBERS, Record, numbers_of, own_numbers, pack_numbers
-from chimage_core.cache.git.trees import join, load_directory, load_own
+from chimage_core.cache.git.trees import Directory, RawDirectory, decode_directory, join, load_raw
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import CacheBroken, file_errors
 from chimage_core.fs.xattr import AttributeWriter
@@ -35,11 +35,8 @@ class _Folder:
     """A directory to be made."""
 
     path: bytes
-    tree: bytes
-    own: bytes
+    raw: RawDirectory
     files: int
-    has_late: bool
-    """Some of its files are made last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +77,9 @@ class Materializer:
         root = os.fsencode(target)
         with file_errors("write image", target):
             folders = self._make_folders(tree, root, top)
-            records = self._make_files(folders, root)
-            late = [folder for folder in folders if folder.has_late]
+            records, late = self._make_files(folders, root)
             if late:
-                self._make_late(root, late, records, first)
+                self._make_late(root, [folder for folder in folders if folder.path in late], records, first)
         return Filled(target, folders, records)
 
     def finish(self, filled: "Filled") -> dict[bytes, Record]:
@@ -91,7 +87,7 @@ class Materializer:
         records, root = filled.records, os.fsencode(filled.target)
         with file_errors("write image", filled.target):
             for folder in reversed(filled.folders):
-                own = finish_directory(root + b"/" + folder.path, folder.own, self.xattrs)
+                own = finish_directory(root + b"/" + folder.path, folder.raw.own, self.xattrs)
                 _, names, numbers = records[folder.path]
                 records[folder.path] = own, names, numbers
         return records
@@ -102,15 +98,16 @@ class Materializer:
         pending = [(top, tree)]
         while pending:
             path, folder_tree = pending.pop()
-            own, below, files, has_late = load_own(self.store, folder_tree)
+            raw, below, files = load_raw(self.store, folder_tree)
             if path != top:
                 os.mkdir(root + b"/" + path, 0o700)
-            folders.append(_Folder(path, folder_tree, own, files, has_late))
+            folders.append(_Folder(path, raw, files))
             pending += [(join(path, name), child) for name, child in below.items()]
         return folders
 
-    def _make_files(self, folders: list[_Folder], root: bytes) -> dict[bytes, Record]:
-        parts: list[list[tuple[bytes, bytes]]] = [[]]
+    def _make_files(self, folders: list[_Folder], root: bytes) -> tuple[dict[bytes, Record], set[bytes]]:
+        """Make what can be made by workers; return the records, and the directories that still lack something."""
+        parts: list[list[tuple[bytes, ...]]] = [[]]
         total = sum(folder.files for folder in folders)
         size = max(_PART_FILES, total // (workers.MAXIMUM_PARTS // 2))
         count = 0
@@ -118,23 +115,25 @@ class Materializer:
             if count >= size and len(parts) < workers.MAXIMUM_PARTS:
                 parts.append([])
                 count = 0
-            parts[-1].append((folder.path, folder.tree))
+            parts[-1].append((folder.path, *folder.raw))
             count += folder.files + 1
         processes = 1 if total < _FEW_FILES else self.workers
-        payload = (self.objects, root, self.xattrs.is_on, parts)
+        links = self.large.linkable if any(folder.raw.has_large for folder in folders) else None
+        payload = (self.objects, root, self.xattrs.is_on, links, parts)
         answers = workers.run(make_files, payload, len(parts), processes, self.cancel)
-        for _, refused in answers:
+        for _, _, refused in answers:
             self.xattrs.refused.update(refused)
-        return {path: (b"", names, numbers) for records, _ in answers for path, names, numbers in records}
+        made = {path: (b"", names, numbers) for records, _, _ in answers for path, names, numbers in records}
+        return made, {path for _, late, _ in answers for path in late}
 
     def _make_late(
         self, root: bytes, folders: list[_Folder], records: dict[bytes, Record], first: dict[int, bytes]
     ) -> None:
-        """Make the large files and hard links in some directories, and put their numbers into the records."""
+        """Make what is missing in some directories, and put its numbers into the records."""
         made: list[tuple[bytes, list[bytes]]] = []
         for folder in sorted(folders, key=lambda folder: folder.path):
-            directory = load_directory(self.store, folder.tree)
-            names = [name for name, line in directory.lines.items() if b" hl=" in line or b" big=" in line]
+            directory = decode_directory(folder.raw)
+            names = [name for name, numbers in statcache.entries(records[folder.path]).items() if numbers == _NOT_YET]
             for name in names:
                 self.cancel.check()
                 entry = metadata.parse_line(directory.lines[name])
@@ -172,36 +171,51 @@ def make_late(
 def make_files(payload: Any, numbers: Iterator[int]) -> Any:
     """Make the files of some directories (a task of `workers`).
 
-    Returns their stat records, as lists, and the names of attributes that were refused.
+    Returns their stat records, as lists, the directories that lack something, and the names of attributes that were
+    refused.
     """
-    objects, root, is_on, parts = payload
-    store, xattrs = ObjectStore(objects), AttributeWriter(is_on=is_on)
-    records = []
+    objects, root, is_on, links, parts = payload
+    filler = _Filler(ObjectStore(objects), root, AttributeWriter(is_on=is_on), links)
+    records, late = [], []
     for number in numbers:
-        for path, tree in parts[number]:
+        for path, *raw in parts[number]:
             with file_errors("write image directory", os.fsdecode(root + b"/" + path)):
-                records.append((path, *_fill_directory(store, root + b"/" + path, tree, xattrs)))
-        store.release()
-    return records, list(xattrs.refused)
+                listing = filler.fill(path, decode_directory(RawDirectory(*raw)))
+            records.append((path, *statcache.make_record(b"", listing)[1:]))
+            if _NOT_YET in listing.values():
+                late.append(path)
+        filler.store.release()
+    return records, late, list(filler.xattrs.refused)
 
 
-def _fill_directory(store: ObjectStore, full: bytes, tree: bytes, xattrs: AttributeWriter) -> tuple[bytes, bytes]:
-    """Make the entries of a directory but for what is made earlier or later; return names and numbers of all."""
-    directory = load_directory(store, tree)
-    listing = dict.fromkeys(directory.folders, _DIRECTORY)
-    descriptor = os.open(full, OPEN_DIRECTORY)
-    try:
-        for name, line in directory.lines.items():
-            entry = metadata.parse_line(line)
-            if entry.link is not None or entry.large:
-                listing[name] = _NOT_YET
-                continue
-            status = make_entry(store, descriptor, full, entry, directory.contents.get(name), xattrs)
-            listing[name] = pack_numbers(numbers_of(status))
-    finally:
-        os.close(descriptor)
-    _, names, numbers = statcache.make_record(b"", listing)
-    return names, numbers
+class _Filler(NamedTuple):
+    """Makes the entries of directories."""
+
+    store: ObjectStore
+    root: bytes
+    xattrs: AttributeWriter
+    links: str | None
+    """Directory of the large files that may be linked; None: none may."""
+
+    def fill(self, path: bytes, directory: Directory) -> dict[bytes, bytes]:
+        """Make the entries of a directory but for what is made earlier or later; return the numbers of all."""
+        listing = dict.fromkeys(directory.folders, _DIRECTORY)
+        full = self.root + b"/" + path
+        descriptor = os.open(full, OPEN_DIRECTORY)
+        try:
+            for name, line in directory.lines.items():
+                entry = metadata.parse_line(line)
+                status = None
+                if entry.link is None:
+                    if not entry.large:
+                        content = directory.contents.get(name)
+                        status = make_entry(self.store, descriptor, full, entry, content, self.xattrs)
+                    elif self.links is not None:
+                        status = link_large(self.links, entry, join(path, name), descriptor, self.xattrs)
+                listing[name] = _NOT_YET if status is None else pack_numbers(numbers_of(status))
+        finally:
+            os.close(descriptor)
+        return listing
 
 
 _DIRECTORY = pack_numbers(DIRECTORY_NUMBERS)
@@ -252,7 +266,8 @@ def _make_file(
     descriptor = os.open(entry.name, _OPEN_NEW, mode, dir_fd=directory)
     try:
         if entry.extents is None:
-            for chunk in store.chunks(content):
+            data = store.small(content)
+            for chunk in store.chunks(content) if data is None else (data,):
                 _write_all(descriptor, chunk)
         else:
             _write_extents(descriptor, store.chunks(content), entry.extents, entry.size)

@@ -48,6 +48,8 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9a-f]{2})")
 _REFUSED_BY_GIT = re.compile(
     rb"%|\.(?i:git|mailmap)|\.[\0-\xff]*[\x80-\xff]|[\0-\xff]*(?:~[0-9]|\\|\xe2[\x80\x81]|\xef\xbb)"
 )
+_ORDINARY = re.compile(rb"[0-9A-Za-z_+@,-][0-9A-Za-z_+@,.-]*")
+"""Names that nobody escapes or refuses: nearly all."""
 _LARGE_NAME = re.compile(rb"\??[0-9a-f]{40}")
 _LINE = re.compile(rb"([dflp])([0-7]{4}) (-?[0-9]{1,20}) ([!-~]+)((?: [!-~]+)*)")
 
@@ -83,6 +85,8 @@ def git_name(name: bytes) -> bytes:
 
 def plain_name(name: bytes) -> bytes:
     """Return the file name of a tree entry. Raises CacheBroken for one that `git_name` does not make."""
+    if _ORDINARY.fullmatch(name):
+        return name
     plain = unquote(name) if name.startswith(b"%") else name
     if plain in (b".", b"..") or b"/" in plain or b"\0" in plain or git_name(plain) != name:
         raise CacheBroken(f"malformed file name in the build cache: {name!r}")
@@ -120,7 +124,8 @@ def large_name(text: bytes) -> bytes:
 
 def line_name(text: bytes) -> bytes:
     """Return the name in a line, without checking the rest."""
-    return unquote(text.split(b" ", 3)[2])
+    name = text.split(b" ", 3)[2]
+    return unquote(name) if b"%" in name else name
 
 
 def mode_of(text: bytes) -> int:

@@ -47,14 +47,9 @@ def encode_tree(entries: list[tuple[bytes, bytes, bytes]]) -> bytes:
 
 def decode_tree(data: bytes) -> list[tuple[bytes, bytes, bytes]]:
     """Return the entries of a tree object. Raises CacheBroken."""
-    entries: list[tuple[bytes, bytes, bytes]] = []
-    end = 0
-    for match in _ENTRY.finditer(data):
-        if match.start() != end:
-            break
-        end = match.end()
-        entries.append(match.groups())  # type: ignore[arg-type]  # three groups that always take part
-    if end != len(data):
+    entries: list[tuple[bytes, bytes, bytes]] = _ENTRY.findall(data)
+    # Together they are as long as the whole only if there is nothing between them.
+    if sum([len(mode) + len(name) + 22 for mode, name, _ in entries]) != len(data):
         raise CacheBroken("a tree object in the build cache is malformed")
     return entries
 

@@ -101,17 +101,29 @@ class ObjectStore:
 
     def chunks(self, name: bytes) -> Iterator[bytes]:
         """Give the content of a blob in pieces, so that a big one is never in memory. Raises as `read` does."""
+        content = self.small(name)
+        if content is not None:
+            yield content
+            return
+        location = self._locate(name)
+        assert location is not None, "a big one is in a pack"
+        pack, offset = location
+        try:
+            yield from deflate.inflate_chunks(pack.data[pack.head(offset)[2] :], _CHUNK)
+        except _DAMAGE as error:
+            raise _damaged(name, error) from error
+
+    def small(self, name: bytes) -> bytes | None:
+        """Return the content of a blob; None of one that should be read in pieces. Raises as `read` does."""
         location = self._locate(name)
         if location is None:
-            yield self.read_loose(name)[1]
-            return
+            return self.read_loose(name)[1]
         pack, offset = location
         try:
             kind, size, start = pack.head(offset)
-            if size > _WHOLE and kind < OFFSET_DELTA:
-                yield from deflate.inflate_chunks(pack.data[start:], _CHUNK)
-            else:
-                yield self._read_entry(pack, offset)[1]
+            if kind >= OFFSET_DELTA:
+                return self._read_entry(pack, offset)[1]
+            return None if size > _WHOLE else deflate.inflate(pack.data[start:], size)
         except _DAMAGE as error:
             raise _damaged(name, error) from error
 

@@ -175,9 +175,13 @@ def _keep_large(engine: Engine, scanner: Scanner, pack: PackWriter) -> None:
             engine.options.cancel.check()
             engine.large.keep(scanner.full_path(directory, found), join(directory, found.name), content)
             refer(content, pack)
-    for directory, found in scanner.pending:  # Only now: each further link of a file changes the ctime of all.
-        if found.content is not None and found.content.large:
-            scanner.restate(directory, found.name)
+    engine.large.sync()
+    # Only now: each further link of a file changes the ctime of all.
+    scanner.restate(
+        (directory, found.name)
+        for directory, found in scanner.pending
+        if found.content is not None and found.content.large
+    )
 
 
 def _report(scanner: Scanner, emit: Sink) -> None:

@@ -94,6 +94,7 @@ class _Chooser:
             return
         if self._is_large(content.large):
             self._engine.large.keep(full, path, content)
+            self._engine.large.sync()
             refer(content, pack)
             return
         content.large = b""

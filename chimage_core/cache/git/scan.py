@@ -9,11 +9,12 @@ The directory belongs to us and nobody writes to it meanwhile (its name is locke
 """
 
 import contextlib
+import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from chimage_core.cache.git import metadata, statcache
 from chimage_core.cache.git.contents import Content, content_of, read_content
@@ -338,7 +339,7 @@ class Scanner:
         with self._opened(full, status):
             found.keys = self._xattr_keys(full)
             read_content(full, found.content, self._sink)
-        self.restate(path, name)
+        self.restate([(path, name)])
 
     def _claim_large(self, path: bytes, found: Found, status: os.stat_result) -> None:
         directory = None if self._base is None else self._base.get(path)
@@ -346,14 +347,16 @@ class Scanner:
         assert found.content is not None
         self._claim(found.content, join(path, found.name), status, metadata.large_name(line))
 
-    def restate(self, path: bytes, name: bytes) -> None:
-        """Put the numbers of a file into its directory's record again: we have changed its ctime. Raises OSError."""
-        status = os.lstat(self._root + join(path, name))
-        record = self.records.get(path)
-        if record is not None:
-            listing = statcache.entries(record)
-            listing[name] = pack_numbers(numbers_of(status))
-            self.records[path] = statcache.make_record(record[0], listing)
+    def restate(self, files: Iterable[tuple[bytes, bytes]]) -> None:
+        """Put the numbers of files into the records of their directories again: we have changed their ctimes.
+
+        A file is given by the path of its directory and its name. Raises OSError.
+        """
+        for path, group in itertools.groupby(files, itemgetter(0)):
+            renewed = {name: pack_numbers(numbers_of(os.lstat(self._root + join(path, name)))) for _, name in group}
+            record = self.records.get(path)
+            if record is not None:
+                self.records[path] = statcache.make_record(record[0], {**statcache.entries(record), **renewed})
 
     def _restated(self, path: bytes, change: Change) -> dict[bytes, bytes]:
         """Return the numbers of files that `_examine` had to make readable."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from chimage_core.cache.git.metadata import FORMAT_LINE, METADATA_NAME, git_name, line_name, plain_name
 from chimage_core.cache.git.objects import (
@@ -51,40 +51,39 @@ class Directory:
     """By name, the trees of subdirectories."""
 
 
+class RawDirectory(NamedTuple):
+    """The objects of a directory, not yet checked."""
+
+    name: bytes
+    """Of the tree."""
+    tree: bytes
+    metadata: bytes
+
+    @property
+    def own(self) -> bytes:
+        """The line of the directory itself."""
+        start = self.metadata.find(b"\n") + 1
+        return self.metadata[start : self.metadata.find(b"\n", start)]
+
+    @property
+    def has_large(self) -> bool:
+        """Whether some of its files may be large ones."""
+        return b" big=" in self.metadata
+
+
 def load_directory(store: ObjectReader, tree: bytes) -> Directory:
-    """Read a directory. Raises NotInCache; CacheBroken for anything that is not exactly of our format.
-
-    What we read may have come from elsewhere: names that could lead out of the image, names that are there twice,
-    files without metadata or metadata without a file are refused.
-    """
-    directory = Directory()
-    blob = b""
-    modes: dict[bytes, bytes] = {}
-    for mode, name, object_name in decode_tree(store.read_kind(tree, TREE)):
-        if name == METADATA_NAME and not blob:
-            blob = object_name
-            continue
-        plain = plain_name(name)
-        if plain in modes:
-            raise _broken(tree, f"name {plain!r} twice")
-        modes[plain] = mode
-        (directory.folders if mode == DIRECTORY_MODE else directory.contents)[plain] = object_name
-    if not blob:
-        raise _broken(tree, "no metadata")
-    lines = store.read_kind(blob, BLOB).split(b"\n")
-    _take_lines(directory, tree, lines)
-    _check_lines(directory, tree, modes)
-    return directory
+    """Read a directory. Raises NotInCache; CacheBroken as `decode_directory` does."""
+    return decode_directory(load_raw(store, tree)[0])
 
 
-def load_own(store: ObjectReader, tree: bytes) -> tuple[bytes, dict[bytes, bytes], int, bool]:
-    """Read only what is needed to make the directory itself.
+def load_raw(store: ObjectReader, tree: bytes) -> tuple[RawDirectory, dict[bytes, bytes], int]:
+    """Return the objects of a directory, its subdirectories, and the number of other entries.
 
-    Returns its own line, its subdirectories, the number of other entries, and whether some are hard links or large
-    files. Nothing but the names of subdirectories is checked; `load_directory` has to follow for the files.
+    Nothing but the names of subdirectories is checked. Raises NotInCache, CacheBroken.
     """
     folders, blob, files = {}, b"", 0
-    for mode, name, object_name in decode_tree(store.read_kind(tree, TREE)):
+    data = store.read_kind(tree, TREE)
+    for mode, name, object_name in decode_tree(data):
         if mode == DIRECTORY_MODE:
             folders[plain_name(name)] = object_name
         elif name == METADATA_NAME:
@@ -93,9 +92,30 @@ def load_own(store: ObjectReader, tree: bytes) -> tuple[bytes, dict[bytes, bytes
             files += 1
     if not blob:
         raise _broken(tree, "no metadata")
-    data = store.read_kind(blob, BLOB)
-    start = data.find(b"\n") + 1
-    return data[start : data.find(b"\n", start)], folders, files, b" hl=" in data or b" big=" in data
+    return RawDirectory(tree, data, store.read_kind(blob, BLOB)), folders, files
+
+
+def decode_directory(raw: RawDirectory) -> Directory:
+    """Return a directory from its objects. Raises CacheBroken for anything that is not exactly of our format.
+
+    What we read may have come from elsewhere: names that could lead out of the image, names that are there twice,
+    files without metadata or metadata without a file are refused.
+    """
+    directory, tree = Directory(), raw.name
+    modes: dict[bytes, bytes] = {}
+    is_described = False
+    for mode, name, object_name in decode_tree(raw.tree):
+        if name == METADATA_NAME and not is_described:
+            is_described = True
+            continue
+        plain = plain_name(name)
+        if plain in modes:
+            raise _broken(tree, f"name {plain!r} twice")
+        modes[plain] = mode
+        (directory.folders if mode == DIRECTORY_MODE else directory.contents)[plain] = object_name
+    _take_lines(directory, tree, raw.metadata.split(b"\n"))
+    _check_lines(directory, tree, modes)
+    return directory
 
 
 def store_directory(sink: ObjectSink, directory: Directory) -> bytes:
@@ -201,8 +221,7 @@ def _take_lines(directory: Directory, tree: bytes, lines: list[bytes]) -> None:
     if not directory.own.startswith(b"d") or directory.own.split(b" ")[2:3] != [b"."]:
         raise _broken(tree, "no metadata of the directory itself")
     try:
-        for line in lines[2:-1]:
-            directory.lines[line_name(line)] = line
+        directory.lines = {line_name(line): line for line in lines[2:-1]}
     except IndexError:
         raise _broken(tree, "malformed metadata") from None
     if len(directory.lines) != len(lines) - 3:
