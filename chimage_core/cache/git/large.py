@@ -27,6 +27,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chimage_core.cache.git.contents import Content
+from chimage_core.cache.git.differences import Found
 from chimage_core.cache.git.metadata import Entry, xattr_keys
 from chimage_core.cache.git.objects import BLOB
 from chimage_core.cache.git.trees import ObjectSink
@@ -39,7 +40,7 @@ from chimage_core.fs.xattr import AttributeWriter
 if TYPE_CHECKING:
     from chimage_core.cache.git.engine import Options
 
-LARGE = 32 << 10
+LARGE = 16 << 10
 """Bytes from which on contents are kept here, where that takes no copying."""
 
 _HINT = "build-cache --check tells more, and --repair mends what can be mended"
@@ -87,19 +88,19 @@ class LargeStore:
         elif was or (not likewise and self._is_cheap):
             content.is_candidate = True
 
-    def keep(self, full: bytes, path: bytes, content: Content) -> None:
+    def keep(self, full: bytes, path: bytes, found: Found) -> None:
         """Put the content of a file into the store, unless it is there. `sync` has to follow.
 
-        Raises FileError, Cancelled. What only a borrowed store has is not there: we could not tell who would miss it.
+        `full` is where the file is, `path` its path in the image. What only a borrowed store has is not there: we could
+        not tell who would miss it. Raises FileError, Cancelled.
         """
+        content = found.content
+        assert content is not None, "a large file has a content"
         with file_errors("keep large file", os.fsdecode(full)):
-            source = os.open(full, _OPEN)
-            try:
-                status = os.fstat(source)
-                if not self._is_kept(content.large, status.st_size):
-                    self._add(source, full, path, content.large, status)
-            finally:
-                os.close(source)
+            if not self._is_kept(content.large, content.size):
+                keys = found.keys if self._options.xattrs else xattr_keys(xattr.read(full))
+                name = _file_name(content.large, found.mode, found.mtime, path, keys)
+                self._add(full, os.path.join(_folder(self.directory, content.large), name))
 
     def sync(self) -> None:
         """Wait until what was put into the store is on the disk, if that is asked for. Raises FileError."""
@@ -120,16 +121,11 @@ class LargeStore:
         known.add(name)
         return False
 
-    def _add(self, source: int, full: bytes, path: bytes, name: bytes, status: os.stat_result) -> None:
-        attributes = xattr.read(source)
-        target = os.path.join(
-            _folder(self.directory, name),
-            _file_name(name, stat.S_IMODE(status.st_mode), status.st_mtime_ns, path, attributes),
-        )
+    def _add(self, full: bytes, target: str) -> None:
         if self._can_clone or not self._link(full, target):
             temporary = temporary_name(os.path.dirname(target))
             try:
-                self._copy(source, temporary, status, attributes)
+                self.copy(full, temporary)
                 os.rename(temporary, target)
             except BaseException:
                 with contextlib.suppress(FileNotFoundError):
@@ -194,7 +190,7 @@ class LargeStore:
         if not self._options.may_link():  # Nothing is linked to it by us any more.
             self._unshared.add(identity)
 
-    def copy(self, path: bytes, target: bytes) -> None:
+    def copy(self, path: bytes, target: bytes | str) -> None:
         """Copy a file with its metadata to a new name. Raises OSError, Cancelled."""
         source = os.open(path, _OPEN)
         try:
@@ -300,8 +296,8 @@ def link_large(
     `directory` is that of the store; `path` that of the file, from the root of the image; `parent` its open directory.
     Returns its status; None if there is no such file, or somebody has written to it. Raises OSError.
     """
-    attributes = dict(entry.xattrs) if xattrs.is_on else {}
-    wanted = _file_name(entry.large, entry.mode, entry.mtime, path, attributes)
+    keys = xattr_keys(dict(entry.xattrs)) if xattrs.is_on and entry.xattrs else []
+    wanted = _file_name(entry.large, entry.mode, entry.mtime, path, keys)
     try:
         os.link(
             os.path.join(_folder(directory, entry.large), wanted), entry.name, dst_dir_fd=parent, follow_symlinks=False
@@ -341,8 +337,8 @@ def _paths(directory: str, name: bytes) -> list[str]:
         return []
 
 
-def _file_name(name: bytes, mode: int, mtime: int, path: bytes, attributes: dict[str, bytes]) -> str:
-    where = hashlib.sha256(b"\0".join([path, *xattr_keys(attributes)])).hexdigest()[:8]
+def _file_name(name: bytes, mode: int, mtime: int, path: bytes, keys: list[bytes]) -> str:
+    where = hashlib.sha256(b"\0".join([path, *keys])).hexdigest()[:8]
     return f"{os.fsdecode(name)}-{mode:04o}.{mtime}.{where}"
 
 

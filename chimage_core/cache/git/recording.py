@@ -173,7 +173,7 @@ def _keep_large(engine: Engine, scanner: Scanner, pack: PackWriter) -> None:
         content = found.content
         if content is not None and content.large:
             engine.options.cancel.check()
-            engine.large.keep(scanner.full_path(directory, found), join(directory, found.name), content)
+            engine.large.keep(scanner.full_path(directory, found), join(directory, found.name), found)
             refer(content, pack)
     engine.large.sync()
     # Only now: each further link of a file changes the ctime of all.

@@ -93,7 +93,7 @@ class _Chooser:
         if content is None or not content.large:
             return
         if self._is_large(content.large):
-            self._engine.large.keep(full, path, content)
+            self._engine.large.keep(full, path, found)
             self._engine.large.sync()
             refer(content, pack)
             return

@@ -8,6 +8,7 @@ A task is a function at the top of a module: `task(payload, numbers) -> result`,
 marshal knows: numbers, bytes, str, tuples, lists, dicts, None.
 """
 
+import gc
 import marshal
 import os
 import selectors
@@ -126,6 +127,7 @@ def _attempt(task: Task, payload: Any, source: int) -> bytes:
     # A terminal's Ctrl-C goes to the whole group: our parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _raise_stopped)
+    gc.disable()  # Looking for cycles would take longer than all that there are could fill.
     try:
         return marshal.dumps((_OK, task(payload, _numbers(source))))
     except ChimageError as error:
