@@ -8,6 +8,7 @@ from typing import Any
 
 from chimage_core.cache.git import workers
 from chimage_core.cache.git.known import Known
+from chimage_core.cache.git.objects import BLOB, identify
 from chimage_core.cache.git.packs import PackWriter, identify_file
 from chimage_core.cache.git.reader import ObjectStore
 from chimage_core.cache.git.trees import ObjectSink
@@ -26,6 +27,7 @@ _LONGEST_TEXT = 16 << 20
 """Bytes up to which a text is kept in packs, whatever else is done with contents of its size: it becomes small there,
 and versions of it next to nothing."""
 _TEXT_SAMPLE = 8 << 10
+_READ_AT_ONCE = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -74,18 +76,28 @@ def _read(path: bytes, content: Content, sink: ObjectSink) -> None:
             content.extents = _find_extents(descriptor, size)
             if content.extents is not None:
                 size = sum(length for _, length in content.extents)
-        if content.is_candidate and content.extents is None and not _is_text(descriptor, size):
-            content.name = identify_file(descriptor, size, [(0, size)])
-            content.large = content.name.hex().encode()
-            return
-        content.name = sink.add_file(descriptor, size, content.extents)
+        name = _identify_large(descriptor, size) if content.is_candidate and content.extents is None else None
+        if name is None:
+            content.name = sink.add_file(descriptor, size, content.extents)
+        else:
+            content.name, content.large = name, name.hex().encode()
     finally:
         os.close(descriptor)
 
 
-def _is_text(descriptor: int, size: int) -> bool:
-    """Return whether content looks like text, in the way that Git tells it: there is no NUL at its beginning."""
-    return size <= _LONGEST_TEXT and b"\0" not in os.pread(descriptor, _TEXT_SAMPLE, 0)
+def _identify_large(descriptor: int, size: int) -> bytes | None:
+    """Return the name of the blob that a file would be; None for a text, which is to be packed.
+
+    A text is what Git takes for one: there is no NUL at its beginning.
+    """
+    if size > _READ_AT_ONCE:
+        if size <= _LONGEST_TEXT and b"\0" not in os.pread(descriptor, _TEXT_SAMPLE, 0):
+            return None
+        return identify_file(descriptor, size, [(0, size)])
+    data = os.pread(descriptor, size, 0)
+    if len(data) != size:
+        raise CacheError("a file changed while it was read")
+    return None if data.find(b"\0", 0, _TEXT_SAMPLE) < 0 else identify(BLOB, data)
 
 
 def _find_extents(descriptor: int, size: int) -> list[tuple[int, int]] | None:
