@@ -1,9 +1,10 @@
 """What of the host every container sees, whatever the runner."""
 
 import os
+from collections.abc import Iterable
 
 from chimage_core.errors import RunnerError
-from chimage_core.runner.protocol import Bind
+from chimage_core.runner.protocol import Bind, MemoryFile, Mount
 
 HOST_TREES = ("/proc", "/dev", "/sys")
 HOST_FILES = ("/etc/hosts", "/etc/resolv.conf")
@@ -19,8 +20,16 @@ def hides_shared_memory() -> bool:
     return os.path.isdir(SHARED_MEMORY) and not os.path.islink(SHARED_MEMORY)
 
 
-def is_directory(bind: Bind) -> bool:
-    """Return whether the source of a bind is a directory. Raises RunnerError if it is missing."""
+def points(mounts: Iterable[Mount]) -> Iterable[tuple[str, bool]]:
+    """Yield the paths that have to exist inside, and whether as directory. Raises RunnerError for a missing source."""
+    for mount in mounts:
+        yield mount.target, is_directory(mount)
+
+
+def is_directory(bind: Mount) -> bool:
+    """Return whether a directory is mounted. Raises RunnerError if it is missing."""
+    if not isinstance(bind, Bind):
+        return not isinstance(bind, MemoryFile)
     try:
         return os.path.isdir(bind.source) or not os.stat(bind.source)
     except OSError as error:

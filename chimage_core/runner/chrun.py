@@ -12,16 +12,17 @@ Sources: ch-run(1), bwrap(1).
 import contextlib
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import assert_never
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import FileError, RunnerError
 from chimage_core.fs.paths import clean, resolve_in_root
 from chimage_core.fs.remove import remove_tree
 from chimage_core.runner import job, seccomp
-from chimage_core.runner.binds import HOST_FILES, HOST_TREES, SHARED_MEMORY, hides_shared_memory, is_directory
+from chimage_core.runner.binds import HOST_FILES, HOST_TREES, SHARED_MEMORY, hides_shared_memory, points
 from chimage_core.runner.forkserver import ForkServer, memory_file
-from chimage_core.runner.protocol import Emulation, RunRequest, RunResult
+from chimage_core.runner.protocol import Bind, Draft, Emulation, MemoryFile, Mount, RunRequest, RunResult, Tmpfs
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -42,16 +43,14 @@ class ChRunRunner:
 
     def run(self, request: RunRequest, cancel: CancelToken) -> RunResult:
         """Run to the end; see `Runner`."""
-        for bind in request.binds:
-            if ":" in bind.source + bind.target:
-                raise RunnerError(f"can't bind {bind.source} to {bind.target}: ch-run allows no colon in names")
+        binds = _binds_only(request)
         checked = _check(request)
         if checked is not None:
             return checked
         with _empty_shared_memory() as shared_memory:
             answer = self._server.run(
                 job.encode(
-                    argv=(self._program, *self._options(request, shared_memory), "--", *request.argv),
+                    argv=(self._program, *self._options(request, binds, shared_memory), "--", *request.argv),
                     # ch-run shows the directory $TMPDIR as /tmp: so it is the image's own. The others it wants to see.
                     env=(("USER", "root"), ("PATH", "/bin"), ("TMPDIR", f"{request.rootfs}/tmp")),
                     emulate=request.emulation is Emulation.SECCOMP,
@@ -70,15 +69,37 @@ class ChRunRunner:
         """End the server, and what still runs. Idempotent."""
         self._server.close()
 
-    def _options(self, request: RunRequest, shared_memory: str | None) -> Iterator[str]:
+    def _options(self, request: RunRequest, binds: Sequence[Bind], shared_memory: str | None) -> Iterator[str]:
         yield from ("--write", "--uid=0", "--gid=0", "--no-passwd", "--unsafe")
         # Quotes around a value are removed, once; so values are kept as they are by adding some.
         yield from ("--env-no-expand", "--unset-env=*")
         yield from (f"--set-env={name}='{value}'" for name, value in request.env.items())
         if shared_memory is not None:
             yield f"--bind={shared_memory}:{SHARED_MEMORY}"
-        yield from (f"--bind={bind.source}:{_resolved(request, bind.target)}" for bind in request.binds)
+        yield from (f"--bind={bind.source}:{_resolved(request, bind.target)}" for bind in binds)
         yield from (f"--cd={request.workdir}", request.rootfs)
+
+
+def _binds_only(request: RunRequest) -> list[Bind]:
+    """Return the mounts of a request that ch-run can carry out. Raises RunnerError for another."""
+    if request.is_offline:
+        raise _unable("take the network away")
+    if request.secret_env:
+        raise _unable("keep variables secret")
+    binds = []
+    for mount in request.mounts:
+        if not isinstance(mount, Bind):
+            raise _unable(f"mount memory on {mount.target}")
+        if mount.is_read_only:
+            raise _unable(f"make {mount.target} read-only")
+        if ":" in mount.source + mount.target:
+            raise RunnerError(f"can't bind {mount.source} to {mount.target}: ch-run allows no colon in names")
+        binds.append(mount)
+    return binds
+
+
+def _unable(what: str) -> RunnerError:
+    return RunnerError(f"ch-run cannot {what}", hint="use --runner=python or --runner=bwrap")
 
 
 class BwrapRunner:
@@ -103,9 +124,13 @@ class BwrapRunner:
         with contextlib.ExitStack() as stack:
             extra = []
             options = list(self._options(request))
+            for mount in request.mounts:
+                if isinstance(mount, MemoryFile):
+                    extra.append(stack.enter_context(memory_file(mount.content)))
+                options += _mounting(mount, _resolved(request, mount.target), 2 + len(extra))
             if request.emulation is Emulation.SECCOMP:
                 extra.append(stack.enter_context(memory_file(seccomp.program())))
-                options += ["--seccomp", "3"]
+                options += ["--seccomp", str(2 + len(extra))]
             # By file, so that the environment is not visible to all in the process list, and may be long.
             extra.append(stack.enter_context(memory_file(b"".join(os.fsencode(word) + b"\0" for word in options))))
             answer = self._server.run(
@@ -139,12 +164,27 @@ class BwrapRunner:
         for path in HOST_FILES:
             if os.path.exists(path):
                 yield from ("--ro-bind", path, _resolved(request, path))
-        for bind in request.binds:
-            yield from ("--dev-bind", bind.source, _resolved(request, bind.target))
+        if request.is_offline:
+            yield "--unshare-net"
         yield "--clearenv"
-        for name, value in request.env.items():
+        for name, value in {**request.env, **request.secret_env}.items():
             yield from ("--setenv", name, value)
         yield from ("--chdir", request.workdir)
+
+
+def _mounting(mount: Mount, target: str, fd: int) -> list[str]:
+    """Return the options of bwrap for a mount; `fd` is the command's descriptor of a file in memory."""
+    match mount:
+        case Bind(source, _, read_only):
+            return ["--ro-bind" if read_only else "--dev-bind", source, target]
+        case Tmpfs(_, size, mode, read_only):
+            limit = ["--size", str(size)] if size else []
+            return ["--perms", f"{mode:o}", *limit, "--tmpfs", target, *(["--remount-ro", target] if read_only else [])]
+        case MemoryFile(_, _, mode):
+            return ["--perms", f"{mode:o}", "--ro-bind-data", str(fd), target]
+        case Draft():
+            raise RunnerError("this runner cannot put changes into an overlay")
+    assert_never(mount)
 
 
 @contextlib.contextmanager
@@ -193,9 +233,9 @@ def _candidates(request: RunRequest) -> list[str]:
 def _inside(request: RunRequest, path: str) -> str:
     """Return the host path of what the command will see at `path`; it may lie in a bind."""
     path = "/" + clean(path)
-    for bind in reversed(request.binds):
+    for bind in reversed(request.mounts):
         target = "/" + clean(bind.target)
-        if path == target or path.startswith(target + "/"):
+        if isinstance(bind, Bind) and (path == target or path.startswith(target + "/")):
             return _resolve(bind.source, path[len(target) :])
     return _resolve(request.rootfs, path)
 
@@ -215,4 +255,4 @@ def _resolve(root: str, path: str) -> str:
 def _points(request: RunRequest, *more: str) -> tuple[tuple[str, bool], ...]:
     trees = [(path, True) for path in (*HOST_TREES, *more)]
     files = [(path, False) for path in HOST_FILES if os.path.exists(path)]
-    return (*trees, *files, *((bind.target, is_directory(bind)) for bind in request.binds))
+    return (*trees, *files, *points(request.mounts))

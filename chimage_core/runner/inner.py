@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 
-from chimage_core.runner import mounts, seccomp, syscalls, trials
+from chimage_core.runner import mounts, network, seccomp, syscalls, trials
 from chimage_core.runner.job import Job
 from chimage_core.runner.syscalls import SetupError
 
@@ -52,6 +52,8 @@ def _live(job: Job, report: socket.socket, files: Sequence[int], filter_program:
         _tell(report, **trials.run(job, filter_program))
         os._exit(0)
     if job.is_container:
+        if job.is_offline:
+            network.enter_network_namespace()
         mounts.enter_mount_namespace()
         if job.pid_namespace:
             mounts.mount_new_proc()

@@ -21,14 +21,49 @@ class Overlay:
 
 
 class Mount:
-    """A path of the host shown inside; without a source, an empty directory in memory."""
+    """Something shown inside. What it is depends on what is given, see `mount`."""
 
-    __slots__ = ("read_only", "source", "target")
+    __slots__ = ("content", "is_directory", "mode", "overlay", "read_only", "size", "source", "target")
 
-    def __init__(self, source: bytes, target: bytes, read_only: bool) -> None:
-        self.source = source
-        self.target = target
-        self.read_only = read_only
+    def __init__(self, value: dict[str, object]) -> None:
+        """Decode the JSON object that `mount` made."""
+        self.target = _bytes(value["target"])
+        self.source = None if value["source"] is None else _bytes(value["source"])
+        """Path of the host."""
+        self.overlay = _overlay(value["overlay"])
+        """Changes of the source go there."""
+        self.content = None if value["content"] is None else _bytes(value["content"])
+        """Of a file in memory. With neither source nor content, it is an empty directory in memory."""
+        self.mode = _number(value["mode"])
+        """Of what is in memory."""
+        self.size = _number(value["size"])
+        """Bytes that fit into a directory in memory; 0: no limit of ours."""
+        self.is_directory = value["is_directory"] is True
+        self.read_only = value["read_only"] is True
+
+
+def mount(
+    target: str,
+    *,
+    source: str | None = None,
+    overlay: tuple[str, str] | None = None,
+    content: bytes | None = None,
+    mode: int = 0o1777,
+    size: int = 0,
+    is_directory: bool = True,
+    read_only: bool = False,
+) -> dict[str, object]:
+    """Return a mount as it travels; what the fields mean is said in `Mount`."""
+    return {
+        "target": _wire(target),
+        "source": None if source is None else _wire(source),
+        "overlay": overlay and [_wire(path) for path in overlay],
+        "content": None if content is None else content.decode("latin-1"),
+        "mode": mode,
+        "size": size,
+        "is_directory": is_directory,
+        "read_only": read_only,
+    }
 
 
 class Job:
@@ -40,6 +75,7 @@ class Job:
         "env",
         "interactive",
         "is_container",
+        "is_offline",
         "is_wrapped",
         "mounts",
         "overlay",
@@ -62,16 +98,15 @@ class Job:
         self.is_container = value["is_container"] is True
         """False: argv is a program of the host that makes a container itself."""
         self.pid_namespace = value["pid_namespace"] is True
+        self.is_offline = value["is_offline"] is True
+        """The command gets a network namespace of its own."""
         self.is_wrapped = value["is_wrapped"] is True
         """The main process is not the command but waits for it, so it must not get the command's SIGTERM."""
         self.root = _bytes(value["root"])
-        self.overlay = None if value["overlay"] is None else Overlay(*map(_bytes, _list(value["overlay"])))
+        self.overlay = _overlay(value["overlay"])
         self.points = [(_bytes(path), kind is True) for path, kind in map(_list, _list(value["points"]))]
         """Paths inside the root that have to exist, and whether as directory."""
-        self.mounts = [
-            Mount(_bytes(source), _bytes(target), read_only is True)
-            for source, target, read_only in map(_list, _list(value["mounts"]))
-        ]
+        self.mounts = [Mount(_object(one)) for one in _list(value["mounts"])]
         self.trial = value["trial"]
         """None, or what to try instead of running a command: `namespaces`, `overlay`, `seccomp`."""
 
@@ -85,14 +120,15 @@ def encode(
     interactive: bool = False,
     is_container: bool = True,
     pid_namespace: bool = True,
+    is_offline: bool = False,
     is_wrapped: bool = False,
     root: str = "/",
     overlay: tuple[str, str] | None = None,
     points: tuple[tuple[str, bool], ...] = (),
-    mounts: tuple[tuple[str, str, bool], ...] = (),
+    mounts: tuple[dict[str, object], ...] = (),
     trial: str | None = None,
 ) -> bytes:
-    """Return a job as the fork server reads it; what the fields mean is said in `Job`."""
+    """Return a job as the fork server reads it; what the fields mean is said in `Job`. `mounts` are of `mount`."""
     value = {
         "argv": [_wire(word) for word in argv],
         "env": [(_wire(name), _wire(text)) for name, text in env],
@@ -101,11 +137,12 @@ def encode(
         "interactive": interactive,
         "is_container": is_container,
         "pid_namespace": pid_namespace,
+        "is_offline": is_offline,
         "is_wrapped": is_wrapped,
         "root": _wire(root),
         "overlay": overlay and [_wire(path) for path in overlay],
         "points": [(_wire(path), is_directory) for path, is_directory in points],
-        "mounts": [(_wire(source), _wire(target), read_only) for source, target, read_only in mounts],
+        "mounts": mounts,
         "trial": trial,
     }
     return json.dumps(value).encode()
@@ -123,6 +160,20 @@ def _wire(text: str) -> str:
 def _bytes(value: object) -> bytes:
     assert isinstance(value, str)
     return value.encode("latin-1")
+
+
+def _overlay(value: object) -> Overlay | None:
+    return None if value is None else Overlay(*map(_bytes, _list(value)))
+
+
+def _number(value: object) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def _object(value: object) -> dict[str, object]:
+    assert isinstance(value, dict)
+    return value
 
 
 def _list(value: object) -> list[object]:

@@ -2,13 +2,14 @@
 
 import logging
 import os
+from typing import assert_never
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import RunnerError
 from chimage_core.runner import job, probe
-from chimage_core.runner.binds import HOST_FILES, HOST_TREES, SHARED_MEMORY, hides_shared_memory, is_directory
+from chimage_core.runner.binds import HOST_FILES, HOST_TREES, SHARED_MEMORY, hides_shared_memory, is_directory, points
 from chimage_core.runner.forkserver import ForkServer, JobError
-from chimage_core.runner.protocol import Bind, Emulation, RunRequest, RunResult
+from chimage_core.runner.protocol import Bind, Draft, Emulation, MemoryFile, Mount, RunRequest, RunResult, Tmpfs
 
 _log = logging.getLogger(__name__)
 
@@ -50,21 +51,22 @@ class NamespaceRunner:
         self._server.close()
 
     def _run(self, request: RunRequest, cancel: CancelToken) -> RunResult:
-        trees = [(tree, tree, False) for tree in HOST_TREES]
-        hidden = [("", SHARED_MEMORY, False)] if hides_shared_memory() else []
-        more = [(path, path, True) for path in HOST_FILES if os.path.exists(path)]
-        more += [(bind.source, bind.target, False) for bind in request.binds]
+        trees = [job.mount(tree, source=tree) for tree in HOST_TREES]
+        hidden = [job.mount(SHARED_MEMORY)] if hides_shared_memory() else []
+        files = [Bind(path, path, is_read_only=True) for path in HOST_FILES if os.path.exists(path)]
+        more = list(map(_mounted, (*files, *request.mounts)))
         answer = self._server.run(
             job.encode(
                 argv=request.argv,
-                env=tuple(request.env.items()),
+                env=tuple({**request.env, **request.secret_env}.items()),
                 workdir=request.workdir,
                 emulate=request.emulation is Emulation.SECCOMP,
                 interactive=request.interactive,
                 pid_namespace=self._pid_namespace,
+                is_offline=request.is_offline,
                 root=request.rootfs,
                 overlay=(request.overlay.upper, request.overlay.work) if request.overlay else None,
-                points=tuple((target, is_directory(Bind(source, target))) for source, target, _ in (*trees, *more)),
+                points=(*((tree, True) for tree in HOST_TREES), *points((*files, *request.mounts))),
                 mounts=(*trees, *hidden, *more),
             ),
             cancel,
@@ -74,8 +76,24 @@ class NamespaceRunner:
         return RunResult(answer.status, answer.problem)
 
 
+def _mounted(mount: Mount) -> dict[str, object]:
+    """Return a mount as it travels."""
+    match mount:
+        case Bind(source, target, read_only):
+            return job.mount(target, source=source, is_directory=is_directory(mount), read_only=read_only)
+        case Draft(source, target, overlay, read_only):
+            return job.mount(target, source=source, overlay=(overlay.upper, overlay.work), read_only=read_only)
+        case Tmpfs(target, size, mode, read_only):
+            return job.mount(target, size=size or 0, mode=mode, read_only=read_only)
+        case MemoryFile(target, content, mode):
+            return job.mount(target, content=content, mode=mode, is_directory=False, read_only=True)
+    assert_never(mount)
+
+
 def _explained(refused: JobError) -> RunnerError:
     hint = probe.advice() if refused.kind == "namespaces" else None
+    if refused.kind == "network":
+        hint = "use --network=default, or a kernel with CONFIG_NET_NS"
     if refused.kind == "seccomp":
         hint = "use --force=none, or a kernel with CONFIG_SECCOMP_FILTER"
     return RunnerError(refused.message, hint=hint)

@@ -17,6 +17,8 @@ class Bind(NamedTuple):
     """Absolute path on the host."""
     target: str
     """Absolute path inside. A missing one is made as an empty directory (or file, when the source is one)."""
+    is_read_only: bool = False
+    """With all mounts below, where the kernel can do that (from Linux 5.12 on)."""
 
 
 class Overlay(NamedTuple):
@@ -28,6 +30,43 @@ class Overlay(NamedTuple):
 
     upper: str
     work: str
+
+
+class Draft(NamedTuple):
+    """A directory of the host shown inside the container whose changes go elsewhere, to be thrown away."""
+
+    source: str
+    target: str
+    """As for Bind."""
+    overlay: Overlay
+    """The upper directory may hold whiteouts: what they hide is not seen. Only where `can_overlay` is true."""
+    is_read_only: bool = False
+
+
+class Tmpfs(NamedTuple):
+    """An empty directory in memory."""
+
+    target: str
+    """Absolute path inside; made if missing, as for Bind."""
+    size: int | None = None
+    """Bytes that fit in; None: the kernel's own limit."""
+    mode: int = 0o1777
+    is_read_only: bool = False
+
+
+class MemoryFile(NamedTuple):
+    """A read-only file that is nowhere but in memory: a secret."""
+
+    target: str
+    """Absolute path inside; made if missing, as for Bind."""
+    content: bytes
+    mode: int = 0o400
+
+    def __repr__(self) -> str:
+        return f"MemoryFile({self.target!r}, …)"
+
+
+Mount = Bind | Draft | Tmpfs | MemoryFile
 
 
 class Emulation(enum.Enum):
@@ -54,7 +93,13 @@ class RunRequest(NamedTuple):
     """The whole environment of the command."""
     workdir: str = "/"
     """Absolute path inside; must exist."""
-    binds: tuple[Bind, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    """In this order: a target may lie in an earlier mount, where it is made if it is missing and that is a Draft or a
+    Tmpfs."""
+    secret_env: Mapping[str, str] = {}
+    """More variables, whose values nobody else may see."""
+    is_offline: bool = False
+    """No network but one of the command's own, with nobody else in it."""
     emulation: Emulation = Emulation.SECCOMP
     overlay: Overlay | None = None
     """None: changes go straight into `rootfs`. Only for a runner whose `can_overlay` is true."""
@@ -95,7 +140,7 @@ class Runner(Protocol):
         """Run to the end; no process of the container is left.
 
         On cancel: SIGTERM, 2 s of grace, SIGKILL, then raises Cancelled. Raises RunnerError if the container cannot be
-        set up (naming what failed on which path).
+        set up (naming what failed on which path), or the runner has no means for something that is asked for.
         """
 
     def close(self) -> None:

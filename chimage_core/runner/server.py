@@ -101,7 +101,7 @@ def run_once(root: str, argv: list[str]) -> int:
         interactive=True,
         root=os.path.abspath(root),
         points=(("/proc", True), ("/dev", True), ("/sys", True)),
-        mounts=(("/proc", "/proc", False), ("/dev", "/dev", False), ("/sys", "/sys", False)),
+        mounts=tuple(jobs.mount(tree, source=tree) for tree in ("/proc", "/dev", "/sys")),
     )
     ours, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     files = [os.dup(descriptor) for descriptor in (0, 1, 2)]

@@ -23,6 +23,7 @@ MS_RELATIME = 0x200000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
 
 _MNT_DETACH = 0x2
 _PR_SET_PDEATHSIG = 1
@@ -32,6 +33,11 @@ _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 _SET_MODE_FILTER = 1
 _ALLOW_SPECULATION = 4
+_AT_EMPTY_PATH = 0x1000
+_AT_RECURSIVE = 0x8000
+_MOUNT_ATTR_RDONLY = 0x1
+_MOUNT_SETATTR = 442
+"""Has the same number everywhere but on Alpha."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _mount = _libc.mount
@@ -47,6 +53,28 @@ _prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong
 _syscall = _libc.syscall
 _syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_long)
 _syscall.restype = ctypes.c_long
+# Another object for the same function: the types of its arguments are others.
+_mount_setattr = ctypes.CDLL(None, use_errno=True).syscall
+_mount_setattr.argtypes = (
+    ctypes.c_long,
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_uint,
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+)
+_mount_setattr.restype = ctypes.c_long
+
+
+class _MountAttributes(ctypes.Structure):
+    """struct mount_attr, include/uapi/linux/mount.h."""
+
+    _fields_ = (
+        ("set", ctypes.c_uint64),
+        ("clear", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns", ctypes.c_uint64),
+    )
 
 
 class SetupError(Exception):
@@ -91,6 +119,21 @@ def unshare(flags: int) -> None:
 def mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int, options: bytes | None = None) -> None:
     """mount(2). Raises OSError."""
     _check(_mount(source, target, kind, flags, options))
+
+
+def make_all_read_only(fd: int) -> None:
+    """Make the mount that a descriptor (perhaps O_PATH) is the root of read-only, and all mounts below it.
+
+    Raises OSError: ENOSYS before Linux 5.12.
+    """
+    attributes = _MountAttributes(set=_MOUNT_ATTR_RDONLY)
+    size, flags = ctypes.sizeof(attributes), _AT_EMPTY_PATH | _AT_RECURSIVE
+    _check(_mount_setattr(_MOUNT_SETATTR, fd, b"", flags, ctypes.byref(attributes), size))
+
+
+def unmount(path: bytes) -> None:
+    """Take the mount at `path` out of the tree; what is in use of it stays usable. Raises OSError."""
+    _check(_umount2(path, _MNT_DETACH))
 
 
 def move_root_here() -> None:

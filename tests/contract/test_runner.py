@@ -17,7 +17,18 @@ from chimage_core.errors import Cancelled, RunnerError
 from chimage_core.fs.remove import remove_tree
 from chimage_core.runner.chrun import BwrapRunner, ChRunRunner
 from chimage_core.runner.namespace import NamespaceRunner
-from chimage_core.runner.protocol import Bind, Emulation, Overlay, Runner, RunRequest, RunResult
+from chimage_core.runner.protocol import (
+    Bind,
+    Draft,
+    Emulation,
+    MemoryFile,
+    Mount,
+    Overlay,
+    Runner,
+    RunRequest,
+    RunResult,
+    Tmpfs,
+)
 from tests.support.busybox import make_busybox_rootfs, missing_busybox
 
 pytestmark = [
@@ -78,11 +89,13 @@ class Run:
         *argv: str,
         env: dict[str, str] | None = None,
         workdir: str = "/",
-        binds: tuple[Bind, ...] = (),
+        mounts: tuple[Mount, ...] = (),
         emulation: Emulation = Emulation.SECCOMP,
         overlay: Overlay | None = None,
         cancel: CancelToken | None = None,
         on_output: Callable[[], None] = lambda: None,
+        secret_env: dict[str, str] | None = None,
+        is_offline: bool = False,
     ) -> str:
         """Return what the command writes to stdout; everything else is in `result` and `said`."""
         self.said = {"stdout": b"", "stderr": b""}
@@ -96,10 +109,12 @@ class Run:
             argv=argv,
             env={"PATH": "/bin"} if env is None else env,
             workdir=workdir,
-            binds=binds,
+            mounts=mounts,
             emulation=emulation,
             overlay=overlay,
             output=keep,
+            secret_env=secret_env or {},
+            is_offline=is_offline,
         )
         self.result = self.runner.run(request, cancel or CancelToken())
         return self.said["stdout"].decode("utf-8", "surrogateescape")
@@ -217,7 +232,7 @@ def test_a_command_can_come_from_a_bind(run: Run, tmp_path: Path) -> None:
     tool.write_text("#!/bin/sh\necho tool\n")
     tool.chmod(0o755)
     bind = Bind(str(tmp_path / "vendor"), "/opt/vendor")
-    assert run("tool", env={"PATH": "/opt/vendor/bin"}, binds=(bind,)) == "tool\n"
+    assert run("tool", env={"PATH": "/opt/vendor/bin"}, mounts=(bind,)) == "tool\n"
 
 
 @pytest.mark.parametrize("word", ["no-such-command", "/bin/no-such-command", "./no-such-command"])
@@ -345,7 +360,7 @@ def test_the_hosts_shared_memory_is_out_of_reach(run: Run) -> None:
 def test_shared_memory_of_the_host_can_be_bound(run: Run) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as mine:
         Path(mine, "data").write_text("mine")
-        assert run.sh("cat /dev/shm/data", binds=(Bind(mine, "/dev/shm"),)) == "mine"
+        assert run.sh("cat /dev/shm/data", mounts=(Bind(mine, "/dev/shm"),)) == "mine"
 
 
 def test_a_directory_can_be_bound(run: Run, tmp_path: Path) -> None:
@@ -353,7 +368,7 @@ def test_a_directory_can_be_bound(run: Run, tmp_path: Path) -> None:
     (source / "sub").mkdir(parents=True)
     (source / "file").write_text("of the host\n")
     (run.rootfs / "mnt").mkdir()
-    assert run.sh("cat /mnt/file; echo new >/mnt/sub/new", binds=(Bind(str(source), "/mnt"),)) == "of the host\n"
+    assert run.sh("cat /mnt/file; echo new >/mnt/sub/new", mounts=(Bind(str(source), "/mnt"),)) == "of the host\n"
     assert (source / "sub/new").read_text() == "new\n"
     assert list((run.rootfs / "mnt").iterdir()) == []
 
@@ -364,16 +379,16 @@ def test_a_colon_in_a_bind_works_or_is_refused(run: Run, tmp_path: Path) -> None
     bind = Bind(str(tmp_path / "with:colon"), "/mnt")
     if run.runner.name == "ch-run":
         with pytest.raises(RunnerError, match="with:colon"):
-            run("touch", "/mnt/made", binds=(bind,))
+            run("touch", "/mnt/made", mounts=(bind,))
     else:
-        run.sh("touch /mnt/made", binds=(bind,))
+        run.sh("touch /mnt/made", mounts=(bind,))
         assert (tmp_path / "with:colon/made").exists()
 
 
 def test_a_file_can_be_bound(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("of the host\n")
     (run.rootfs / "etc/file").write_text("of the image\n")
-    said = run.sh("cat /etc/file", binds=(Bind(str(tmp_path / "file"), "/etc/file"),))
+    said = run.sh("cat /etc/file", mounts=(Bind(str(tmp_path / "file"), "/etc/file"),))
     assert said == "of the host\n"
     assert (run.rootfs / "etc/file").read_text() == "of the image\n"
 
@@ -387,19 +402,19 @@ def test_a_missing_bind_target_is_made_and_removed(run: Run, tmp_path: Path) -> 
         Bind(str(tmp_path / "source"), "/opt/deep/dir"),
         Bind(str(tmp_path / "source/file"), "/opt/deep/file"),
     )
-    assert run.sh("cat /opt/deep/dir/file /opt/deep/file", binds=binds) == "of the host\n" * 2
+    assert run.sh("cat /opt/deep/dir/file /opt/deep/file", mounts=binds) == "of the host\n" * 2
     assert listing(run.rootfs) == before
 
 
 def test_a_made_directory_stays_if_the_command_puts_something_there(run: Run, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
-    run.sh("touch /opt/kept", binds=(Bind(str(tmp_path / "source"), "/opt/bound"),))
+    run.sh("touch /opt/kept", mounts=(Bind(str(tmp_path / "source"), "/opt/bound"),))
     assert os.listdir(run.rootfs / "opt") == ["kept"]
 
 
 def test_a_missing_bind_source_is_an_error_that_names_it(run: Run) -> None:
     with pytest.raises(RunnerError, match="/not/on/the/host"):
-        run("true", binds=(Bind("/not/on/the/host", "/mnt"),))
+        run("true", mounts=(Bind("/not/on/the/host", "/mnt"),))
 
 
 @pytest.mark.parametrize("link", ["absolute", "climbing", "dangling"])
@@ -412,10 +427,124 @@ def test_a_link_in_the_image_cannot_lead_a_bind_outside(run: Run, tmp_path: Path
     targets = {"absolute": outside, "climbing": "../" * 20 + str(outside)[1:], "dangling": tmp_path / "not-there"}
     target = str(targets[link])
     (run.rootfs / "link").symlink_to(target)
-    run.sh("cat /link/file", binds=(Bind(str(tmp_path / "source"), "/link"),))
+    run.sh("cat /link/file", mounts=(Bind(str(tmp_path / "source"), "/link"),))
     assert run.said["stdout"] == b"bound\n"
     assert list(outside.iterdir()) == []
     assert not (tmp_path / "not-there").exists()
+
+
+def refuses(run: Run, match: str, **request: object) -> bool:
+    """Return whether this runner has no means for something; then it has to say so and run nothing."""
+    if run.runner.name != "ch-run":
+        return False
+    with pytest.raises(RunnerError, match=match):
+        run("touch", "/tmp/made", **request)  # type: ignore[arg-type]
+    assert not (run.rootfs / "tmp/made").exists()
+    return True
+
+
+def test_a_read_only_bind_cannot_be_written_to(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "source/sub").mkdir(parents=True)
+    (tmp_path / "source/file").write_text("of the host\n")
+    before = listing(tmp_path / "source"), listing(run.rootfs)
+    mounts = (
+        Bind(str(tmp_path / "source"), "/opt/dir", is_read_only=True),
+        Bind(str(tmp_path / "source/file"), "/opt/file", is_read_only=True),
+    )
+    if refuses(run, "read-only", mounts=mounts):
+        return
+    script = """
+        cat /opt/dir/file
+        for f in dir/new dir/sub/new dir/file file; do (echo x >/opt/$f) 2>/dev/null && echo $f; done
+        rm /opt/dir/file; chmod 777 /opt/dir; rmdir /opt/dir/sub
+    """
+    assert run("sh", "-c", script, mounts=mounts) == "of the host\n"
+    assert run.said["stderr"].count(b"Read-only file system") == 3
+    assert run.result.status != 0
+    assert (listing(tmp_path / "source"), listing(run.rootfs)) == before
+
+
+def test_memory_can_be_mounted_and_leaves_nothing(run: Run) -> None:
+    before = listing(run.rootfs)
+    mounts = (Tmpfs("/opt/scratch", size=1 << 20, mode=0o750), Tmpfs("/etc", is_read_only=True))
+    if refuses(run, "memory", mounts=mounts):
+        return
+    script = """
+        stat -c %a /opt/scratch; ls /etc; stat -f -c %T /opt/scratch
+        echo x >/opt/scratch/x; cat /opt/scratch/x
+        (echo >/etc/x) 2>/dev/null || echo read-only
+        head -c 2000000 /dev/zero >/opt/scratch/big 2>/dev/null || echo full
+    """
+    assert run.sh(script, mounts=mounts) == "750\ntmpfs\nx\nread-only\nfull\n"
+    assert listing(run.rootfs) == before
+
+
+def test_a_file_in_memory_is_read_only_and_leaves_nothing(run: Run) -> None:
+    before = listing(run.rootfs)
+    content = bytes(range(256)) * 1000
+    mounts = (MemoryFile("/run/secrets/one", content), MemoryFile("/opt/two", b"2", mode=0o444))
+    if refuses(run, "memory", mounts=mounts):
+        return
+    script = """
+        stat -c %a /run/secrets/one /opt/two; wc -c </run/secrets/one; cat /opt/two; echo
+        (echo x >/opt/two) 2>/dev/null || echo read-only
+        ls /run/secrets; cat /run/secrets/one
+    """
+    run.sh(script, mounts=mounts)
+    assert run.said["stdout"] == b"400\n444\n256000\n2\nread-only\none\n" + content
+    assert listing(run.rootfs) == before
+    assert "255" not in repr(mounts)
+
+
+def test_a_missing_target_within_memory_is_made_there(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("of the host\n")
+    before = listing(run.rootfs)
+    mounts = (
+        Tmpfs("/opt/scratch"),
+        Bind(str(tmp_path), "/opt/scratch/a/b"),
+        MemoryFile("/opt/scratch/a/secret", b"secret\n"),
+    )
+    if refuses(run, "memory", mounts=mounts):
+        return
+    assert run.sh("cat /opt/scratch/a/b/file /opt/scratch/a/secret", mounts=mounts) == "of the host\nsecret\n"
+    assert listing(run.rootfs) == before
+
+
+@pytest.mark.parametrize("link", ["absolute", "climbing", "dangling"])
+def test_a_link_in_the_image_cannot_lead_memory_outside(run: Run, tmp_path: Path, link: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    targets = {"absolute": outside, "climbing": "../" * 20 + str(outside)[1:], "dangling": tmp_path / "not-there"}
+    (run.rootfs / "run").symlink_to(str(targets[link]))
+    before = listing(run.rootfs)
+    mounts = (MemoryFile("/run/secrets/one", b"secret"), Tmpfs("/run/scratch"))
+    if refuses(run, "memory", mounts=mounts):
+        return
+    assert run.sh("cat /run/secrets/one; touch /run/scratch/x", mounts=mounts) == "secret"
+    assert list(outside.iterdir()) == []
+    assert not (tmp_path / "not-there").exists()
+    assert listing(run.rootfs) == before
+
+
+def test_secret_variables_arrive_and_are_shown_to_nobody(run: Run) -> None:
+    value = f"tell-nobody-{os.getpid()}-{time.monotonic_ns()}"
+    if refuses(run, "secret", secret_env={"TOKEN": value}):
+        return
+    seen: list[str] = []
+    script = 'echo started; sleep 0.3; test -n "$TOKEN" && echo ${#TOKEN}'
+    said = run("sh", "-c", script, secret_env={"TOKEN": value}, on_output=lambda: seen.extend(processes_with(value)))
+    assert said == f"started\n{len(value)}\n"
+    assert seen == []
+
+
+def test_without_network_there_is_only_the_loopback(run: Run) -> None:
+    if refuses(run, "network", is_offline=True):
+        return
+    script = """
+        sed '1,2d; s/:.*//' /proc/net/dev; sed 1d /proc/net/route
+        ping -c 1 127.0.0.1 | grep -o '[01] packets received'
+    """
+    assert run.sh(script, is_offline=True).split() == ["lo", "1", "packets", "received"]
 
 
 def test_names_resolve_as_on_the_host(run: Run) -> None:
@@ -519,7 +648,7 @@ def test_commands_run_at_the_same_time(runner: Runner, image: Path, tmp_path: Pa
         run = Run(runner, rootfs)
         script = f"touch /mnt/{number}; until [ $(ls /mnt | wc -l) = 4 ]; do sleep 0.01; done; exit {number}"
         (rootfs / "mnt").mkdir()
-        run("sh", "-c", script, binds=(Bind(str(meeting), "/mnt"),))
+        run("sh", "-c", script, mounts=(Bind(str(meeting), "/mnt"),))
         results.append(run.result.status)
 
     copies = [tmp_path / f"copy{number}" for number in range(4)]
@@ -605,11 +734,37 @@ class TestOverlay:
         os.utime(run.rootfs / "opt", (1_000_000_000, 1_000_000_000))
         before = listing(run.rootfs)
         bind = Bind(str(tmp_path / "source"), "/opt/a/b")
-        said = run.sh("ls /opt; stat -c %Y /opt; touch /opt/a/b/host", overlay=overlay, binds=(bind,))
+        said = run.sh("ls /opt; stat -c %Y /opt; touch /opt/a/b/host", overlay=overlay, mounts=(bind,))
         assert said == "a\nvisible\n1000000000\n"
         assert (tmp_path / "source/host").exists()
         assert listing(run.rootfs) == before
         assert list(Path(overlay.upper).rglob("*")) == []
+
+    def test_changes_of_a_draft_go_elsewhere(self, run: Run, overlay: Overlay, tmp_path: Path) -> None:
+        source, more = tmp_path / "source, : \\", Overlay(str(tmp_path / "draft"), str(tmp_path / "draft.work"))
+        (source / "sub").mkdir(parents=True)
+        (source / "sub/file").write_text("old\n")
+        source.chmod(0o751)
+        for path in more:
+            Path(path).mkdir()
+        before = listing(source), listing(run.rootfs)
+        script = "stat -c %a /opt/x; echo new >>/opt/x/sub/file; cat /opt/x/sub/file; cat /opt/x/in; rm /opt/x/sub/file"
+        mounts = (Draft(str(source), "/opt/x", more), MemoryFile("/opt/x/in", b"side\n"))
+        assert run.sh(script, overlay=overlay, mounts=mounts) == "751\nold\nnew\nside\n"
+        assert (listing(source), listing(run.rootfs)) == before
+        assert list(Path(overlay.upper).rglob("*")) == []
+        remove_tree(more.work)
+
+    def test_whiteouts_hide_what_is_in_a_draft(self, run: Run, overlay: Overlay, tmp_path: Path) -> None:
+        source, more = tmp_path / "source", Overlay(str(tmp_path / "draft"), str(tmp_path / "draft.work"))
+        for path in (source, source / "hidden", *map(Path, more)):
+            path.mkdir()
+        (source / "hidden/file").touch()
+        (source / "shown").touch()
+        os.mknod(f"{more.upper}/hidden", stat.S_IFCHR)
+        mounts = (Draft(str(source), "/opt/x", more, is_read_only=True),)
+        assert run.sh("ls -A /opt/x; mkdir /opt/x/hidden 2>/dev/null || echo no", mounts=mounts) == "shown\nno\n"
+        remove_tree(more.work)
 
     def test_a_failed_command_leaves_its_changes_to_look_at(self, run: Run, overlay: Overlay) -> None:
         run("sh", "-c", "echo half >/opt; exit 1", overlay=overlay)

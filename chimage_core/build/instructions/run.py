@@ -116,7 +116,7 @@ class Execute(NamedTuple):
                 argv=self.argv,
                 env={**forcer.variables, **self.env},
                 workdir=self.workdir,
-                binds=(*tools.binds, *shown),
+                mounts=(*tools.binds, *shown),
                 emulation=forcer.emulation,
                 overlay=overlay,
                 output=output,

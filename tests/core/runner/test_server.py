@@ -85,7 +85,19 @@ def test_the_server_loads_nothing_of_ours_but_its_own_modules() -> None:
     script = "import chimage_core.runner.server, sys; print(*sorted(n for n in sys.modules))"
     loaded = subprocess.run([sys.executable, "-S", "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     modules = loaded.stdout.split()
-    names = {"inner", "job", "keeper", "mounts", "points", "seccomp", "server", "syscalls", "trials"}
+    names = {
+        "attach",
+        "inner",
+        "job",
+        "keeper",
+        "mounts",
+        "network",
+        "points",
+        "seccomp",
+        "server",
+        "syscalls",
+        "trials",
+    }
     expected = {"chimage_core", "chimage_core.runner"} | {f"chimage_core.runner.{name}" for name in names}
     assert {name for name in modules if name.startswith("chimage")} == expected
     assert not {"dataclasses", "typing", "subprocess", "pathlib"} & set(modules)
@@ -122,7 +134,7 @@ def test_our_environment_cannot_be_read_inside(rootfs: Path, monkeypatch: pytest
 def test_process_1_holds_no_directory_of_the_host(runner: NamespaceRunner, rootfs: Path, tmp_path: Path) -> None:
     """Through /proc/1/fd a command could otherwise walk out of the image."""
     bind = Bind(str(tmp_path), "/opt/made/for/it")
-    status, said = run(runner, rootfs, "cd /proc/1/fd; for x in *; do [ -d $x ] && echo $x; done; true", binds=(bind,))
+    status, said = run(runner, rootfs, "cd /proc/1/fd; for x in *; do [ -d $x ] && echo $x; done; true", mounts=(bind,))
     assert (status, said) == (0, "")
 
 
@@ -196,7 +208,7 @@ request = RunRequest(
     rootfs=rootfs,
     argv=("sh", "-c", f"trap '' TERM INT HUP; setsid sleep {marker} & echo started; sleep {marker}; sleep {marker}"),
     env={"PATH": "/bin"},
-    binds=(Bind(source, "/opt/bound"),),
+    mounts=(Bind(source, "/opt/bound"),),
 )
 NamespaceRunner(pid_namespace=pid_namespace == "True").run(request, CancelToken())
 """
@@ -398,13 +410,13 @@ def test_a_bind_below_another_that_lacks_the_target_is_an_error(
     (tmp_path / "a").mkdir()
     binds = (Bind(str(tmp_path / "a"), "/opt"), Bind(str(tmp_path / "a"), "/opt/below"))
     with pytest.raises(RunnerError, match="/opt/below: another mount hides this path"):
-        run(runner, rootfs, "true", binds=binds)
+        run(runner, rootfs, "true", mounts=binds)
     assert not (rootfs / "opt").exists()
 
 
 def test_a_bind_on_the_root_is_an_error(runner: NamespaceRunner, rootfs: Path, tmp_path: Path) -> None:
     with pytest.raises(RunnerError, match="root of the image"):
-        run(runner, rootfs, "true", binds=(Bind(str(tmp_path), "/etc/.."),))
+        run(runner, rootfs, "true", mounts=(Bind(str(tmp_path), "/etc/.."),))
 
 
 def test_an_overlay_that_cannot_be_mounted_is_an_error_that_names_it(
