@@ -31,6 +31,9 @@ class Source(NamedTuple):
     """The real file or directory on the host, symlinks followed."""
     rules: "tuple[tuple[IgnoreRules, str], ...]" = ()
     """What of a directory does not count, each with the path that `path` has for these rules."""
+    parents: tuple[tuple[str, str], ...] = ()
+    """Directories that are copied without what is in them, each into the one before it: its name, and its host path.
+    A source that is a directory is the last one."""
 
     def exclusion(self) -> Callable[[str, bool], bool] | None:
         """Return what says which entries below to leave out, as `copy_tree(exclude=)` asks; None: nothing at all.
@@ -75,6 +78,17 @@ class SourceTree(NamedTuple):
         if self.ignored is None:
             return [Source(name, real) for name, real in there]
         return self._filtered(pattern, there, locate.root, self.ignored)
+
+    def directories(self, source: Source, depth: int) -> tuple[tuple[str, str], ...]:
+        """Return the directories of a source's name, itself included if it is one, as `Source.parents` has them.
+
+        Those of the first `depth` parts of the name are left out. Raises FileError.
+        """
+        names = [] if source.name == "." else source.name.split("/")
+        count = len(names) if os.path.isdir(source.path) else len(names) - 1
+        locate = _Locator(self)
+        paths = [(names[at], locate.real("/".join(names[: at + 1]))) for at in range(depth, count)]
+        return tuple((name, path) for name, path in paths if path is not None)
 
     def _relative(self, pattern: str) -> str:
         # An absolute source is relative to the root of the tree (an undocumented rule that the manual keeps).
@@ -132,9 +146,10 @@ def described(sources: Iterable[Source], *, with_xattrs: bool, by_content: bool 
     """
     content_of = _reader() if by_content else None
     descriptions: list[str] = []
+    seen: set[str] = set()
     for source in sources:
         try:
-            for path, name, status in _walk(source):
+            for path, name, status in _walk(source, seen):
                 is_link = stat.S_ISLNK(status.st_mode)
                 target = os.readlink(path) if is_link else None
                 xattrs = xattr.read(path) if with_xattrs and not is_link else {}
@@ -216,9 +231,15 @@ class _Locator:
         return path
 
 
-def _walk(source: Source) -> Iterator[tuple[str, str, os.stat_result]]:
+def _walk(source: Source, seen: set[str]) -> Iterator[tuple[str, str, os.stat_result]]:
     """Yield path, name and status of a source and of all below it that counts, in a fixed order, symlinks not
-    followed."""
+    followed; and of the directories that are copied with it, but for those `seen` before."""
+    parent = ""
+    for name, path in source.parents:
+        parent = f"{parent}{name}/"
+        if parent not in seen:
+            seen.add(parent)
+            yield path, parent, os.lstat(path)
     excludes = source.exclusion()
     below = len(source.path) + 1
     pending = [(source.path, source.name, os.lstat(source.path))]

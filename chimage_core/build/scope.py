@@ -5,16 +5,19 @@ always defined (PATH, TAR_OPTIONS). Source: ch-image manual, "Variable substitut
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.build.context import Source, SourceTree, described
 from chimage_core.build.force import Forcer
-from chimage_core.cache.state import StateID
+from chimage_core.build.origins import Names, Origin
 from chimage_core.dockerfile import substitute
 from chimage_core.dockerfile.ast import Instruction
 from chimage_core.dockerfile.errors import ExpansionProblem, InstructionProblem
 from chimage_core.dockerfile.substitute import Unset
 from chimage_core.image.config import ImageConfig
+
+if TYPE_CHECKING:
+    from chimage_core.image.reference import Reference
 
 PREDEFINED: Mapping[str, str] = {
     "PATH": "/ch/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -33,18 +36,14 @@ class Inputs(NamedTuple):
     passed_in: Mapping[str, str]
     """Variables of the host that every build sees, and that never cause a miss."""
     context: SourceTree | None
+    names: Names
+    """What `--from` may name."""
+    image_files: "Callable[[Reference], Origin]"
+    """Finds an image that `--from` names. Raises ImageUnavailable."""
     forcer: Forcer
     with_xattrs: bool
     by_content: bool = False
     """Source files are known by their content, and not by size and mtime."""
-
-
-class FinishedStage(NamedTuple):
-    """An earlier stage, as COPY --from sees it."""
-
-    state: StateID
-    tree: Callable[[], SourceTree]
-    """Its files; unpacks them if they are not there yet."""
 
 
 class Scope(NamedTuple):
@@ -53,8 +52,10 @@ class Scope(NamedTuple):
     inputs: Inputs
     config: ImageConfig
     """After the instructions before."""
-    stages: Mapping[str, FinishedStage]
-    """By number and by name."""
+    stages: Mapping[int, Origin]
+    """The finished ones, by number."""
+    stage: int = 0
+    """The number of the present one."""
 
     def lookup(self, name: str) -> str | None:
         """Return the value of a variable; None if it is not set."""
@@ -71,6 +72,15 @@ class Scope(NamedTuple):
         """Return what a step depends on that copies these sources: see `described`. Raises FileError."""
         inputs = self.inputs
         return described(sources, with_xattrs=inputs.with_xattrs, by_content=inputs.by_content)
+
+    def origin(self, name: str) -> Origin:
+        """Return what `--from=NAME` means here. Raises StageError, InvalidReference, ImageUnavailable."""
+        meaning = self.inputs.names.meaning(name, self.stage)
+        if isinstance(meaning, int):
+            return self.stages[meaning]
+        if isinstance(meaning, SourceTree):
+            return Origin(None, lambda: meaning)
+        return self.inputs.image_files(meaning)
 
     def expander(self, instruction: Instruction) -> "Expander":
         """Return what expands the words of one instruction."""
@@ -106,6 +116,10 @@ class Expander:
     def expand_variables(self, text: str) -> str:
         """Return text with its set variables replaced; everything else stays. Raises InstructionProblem."""
         return self._expanded(substitute.expand_text, text, Unset.KEEP)
+
+    def expand_document(self, text: str) -> str:
+        """Return the body of a here-document with its variables replaced; quotes stay. Raises InstructionProblem."""
+        return self._expanded(substitute.expand_text, text, Unset.EMPTY)
 
     def _expanded(self, function: Callable[..., substitute.Expanded], word: str, unset: Unset) -> str:
         scope, instruction = self._scope, self._instruction

@@ -207,6 +207,7 @@ def _build_request(session: Session) -> "BuildRequest":
     return BuildRequest(
         context=session.option("context"),
         file=session.option("file"),
+        contexts=_build_contexts(session.option("build_context", [])),
         tag=session.option("tag"),
         build_args=_build_args(session.option("build_arg", []), settings.environment),
         passed_in=settings.passed_variables,
@@ -234,6 +235,19 @@ def _build_args(given: Sequence[str], environment: Mapping[str, str]) -> dict[st
             raise UsageError(f"--build-arg: {name}: no value given, and environment variable not set")
         values[name] = value if equals else environment[name]
     return values
+
+
+def _build_contexts(given: Sequence[str]) -> dict[str, str]:
+    """Read `NAME=DIR`."""
+    contexts = {}
+    for text in given:
+        name, _, path = text.partition("=")
+        if not name or not path or name.isdecimal():  # Numbers are stages.
+            raise UsageError(f"--build-context: expected NAME=DIR, not {text!r}")
+        if not os.path.isdir(path):
+            raise UsageError(f"--build-context: {name}: not a directory: {path}")
+        contexts[name.lower()] = os.path.abspath(path)
+    return contexts
 
 
 def _bind(text: str) -> "Bind":

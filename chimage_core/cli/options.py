@@ -196,6 +196,12 @@ def _build_options(build: argparse.ArgumentParser) -> None:
         "--build-arg", metavar="KEY[=VALUE]", action="append", help="set KEY of ARG (default: the variable’s value)"
     )
     build.add_argument(
+        "--build-context",
+        metavar="NAME=DIR",
+        action="append",
+        help="let --from=NAME take files from the directory DIR",
+    )
+    build.add_argument(
         "--cache-by",
         metavar="WHAT",
         choices=("metadata", "content"),

@@ -19,6 +19,9 @@ from chimage_core.fs.remove import remove_at, remove_tree
 
 _OPEN_SOURCE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_TARGET = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+Chmod = Callable[[int], int]
+"""From `st_mode` of a source to the permission bits of its copy."""
+
 _NAMED = 20
 """How many skipped paths a report names."""
 
@@ -44,12 +47,15 @@ class CopyReport:
     """Names of attributes that the target's file system does not take."""
 
 
-def copy_file(source: str, target: str, *, xattrs: bool = True, cancel: CancelToken) -> CopyReport:
+def copy_file(
+    source: str, target: str, *, xattrs: bool = True, cancel: CancelToken, chmod: Chmod | None = None
+) -> CopyReport:
     """Copy a regular file to a new name: content, mode, times, attributes. Neither name may be a symbolic link.
 
-    Raises FileError (also if `target` exists), Cancelled; `target` is then not there.
+    `chmod` says which permissions the copy gets instead of those of the source. Raises FileError (also if `target`
+    exists), Cancelled; `target` is then not there.
     """
-    copy = _TreeCopy(xattrs=xattrs, cancel=cancel)
+    copy = _TreeCopy(xattrs=xattrs, cancel=cancel, chmod=chmod)
     with file_errors("copy file", source):
         try:
             copy.copy_file(source, None, target, None)
@@ -70,16 +76,18 @@ def copy_tree(
     merge: bool = False,
     skip_devices: bool = True,
     exclude: Callable[[str, bool], bool] | None = None,
+    chmod: Chmod | None = None,
 ) -> CopyReport:
     """Copy the directory `source` to `target`.
 
     `target` must not exist, unless `merge`: then directories that are on both sides are united and take the mode,
     times and attributes of the source (but `target` itself keeps its own, if it was there), and anything else of the
     same name is replaced. Devices are skipped and counted, or, without `skip_devices`, an error. `exclude(path,
-    is_directory)` with the path relative to `source` says what to leave out, with all below. Raises FileError,
-    Cancelled; what was copied so far stays, for the caller to remove.
+    is_directory)` with the path relative to `source` says what to leave out, with all below. `chmod` says which
+    permissions copies get instead of those of the source. Raises FileError, Cancelled; what was copied so far stays,
+    for the caller to remove.
     """
-    copy = _TreeCopy(xattrs=xattrs, cancel=cancel, merge=merge, skip_devices=skip_devices, exclude=exclude)
+    copy = _TreeCopy(xattrs=xattrs, cancel=cancel, merge=merge, skip_devices=skip_devices, exclude=exclude, chmod=chmod)
     with file_errors("copy directory", source), Descent(source) as origin:
         existed = False
         try:
@@ -107,6 +115,7 @@ class _TreeCopy:
         merge: bool = False,
         skip_devices: bool = True,
         exclude: Callable[[str, bool], bool] | None = None,
+        chmod: Chmod | None = None,
     ) -> None:
         self.report = CopyReport()
         self._xattrs = xattrs
@@ -114,6 +123,7 @@ class _TreeCopy:
         self._merge = merge
         self._skip_devices = skip_devices
         self._exclude = exclude
+        self._mode = chmod or stat.S_IMODE
         self._contents = ContentCopier(cancel)
         self._linked: dict[tuple[int, int], str] = {}
         """Device and inode of a source file with several names → where it was copied to, relative to the target."""
@@ -182,7 +192,7 @@ class _TreeCopy:
             self.report.symlinks += 1
         else:
             os.mkfifo(name, 0o600, dir_fd=destination.fd)
-            os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=destination.fd)
+            os.chmod(name, self._mode(status.st_mode), dir_fd=destination.fd)
             os.utime(name, ns=_times(status), dir_fd=destination.fd)
             self.report.fifos += 1
         return False
@@ -236,7 +246,7 @@ class _TreeCopy:
             attributes = xattr.read(source)
             if attributes:
                 self.report.refused_xattrs.update(xattr.write(target, attributes))
-        os.fchmod(target, stat.S_IMODE(status.st_mode))
+        os.fchmod(target, self._mode(status.st_mode))
         os.utime(target, ns=_times(status))
 
     def _skip(self, path: str, kind: int) -> None:

@@ -25,6 +25,8 @@ class Needed(NamedTuple):
     image: Reference
     instruction: Instruction
     """Errors tell its place."""
+    as_files: bool = False
+    """Files are taken out of its directory."""
 
 
 class Base(NamedTuple):
@@ -51,13 +53,15 @@ class Bases:
 
     @contextlib.contextmanager
     def locked(self, made: Collection[str], needed: Sequence[Needed]) -> Iterator[None]:
-        """Lock what is made (names in file form), and without cache also what is needed, which is copied.
+        """Lock what is made (names in file form) and what files are taken from; without cache also the bases, which are
+        copied.
 
         Images that the cache does not know as they are, or that are only there, are locked and put right.
         """
         workspace = self._workspace
         names = {need.image.file_name for need in needed}
-        read = () if workspace.cache.keeps_snapshots else names
+        files = {need.image.file_name for need in needed if need.as_files}
+        read = files if workspace.cache.keeps_snapshots else names
         while True:
             held = {*made, *(name for name in names if needs_settling(workspace, name))}
             with workspace.locks.images(write=held, read=read):

@@ -29,7 +29,9 @@ class BuildRequest(NamedTuple):
     context: str
     """Directory, or `-`."""
     file: str | None
-    """Dockerfile, or `-`; None: `Dockerfile` in the context, or standard input if there is no context."""
+    """Dockerfile, or `-`; None: `Dockerfile` or `Containerfile` in the context; standard input if there is none."""
+    contexts: Mapping[str, str]
+    """More directories, for `--from`, by name."""
     tag: str | None
     """None: infer it."""
     build_args: Mapping[str, str]
@@ -121,7 +123,10 @@ def build(workspace: Workspace, request: BuildRequest, dockerfile: Dockerfile) -
 def _dockerfile_path(request: BuildRequest) -> str:
     if request.file is not None:
         return request.file
-    return STDIN if request.context == STDIN else os.path.join(request.context, "Dockerfile")
+    if request.context == STDIN:
+        return STDIN
+    usual, other = (os.path.join(request.context, name) for name in ("Dockerfile", "Containerfile"))
+    return other if not os.path.lexists(usual) and os.path.isfile(other) else usual
 
 
 def _tag(request: BuildRequest) -> Reference:

@@ -2,15 +2,16 @@
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.build.builder import Builder, Counts, Site, scratch_state
 from chimage_core.build.context import SourceTree, open_context
-from chimage_core.build.instructions import arg, check, from_, resolve
+from chimage_core.build.instructions import arg, check, from_, origins, resolve
 from chimage_core.build.journal import Journal
+from chimage_core.build.origins import Names, Origin
 from chimage_core.build.plan import Plan, Stage
-from chimage_core.build.scope import FinishedStage, Inputs, Scope
+from chimage_core.build.scope import Inputs, Scope
 from chimage_core.build.step import Tools
 from chimage_core.cache.protocol import Snapshot
 from chimage_core.cache.state import StateID
@@ -28,6 +29,7 @@ from chimage_core.workspace import Workspace
 if TYPE_CHECKING:
     from chimage_core.build.explaining import Explainer
     from chimage_core.ops.build import BuildRequest
+    from chimage_core.ops.image_files import ImageFiles
 
 SCRATCH = "scratch"
 """FROM nothing."""
@@ -71,22 +73,39 @@ class Stages:
         self._request = request
         self._plan = plan
         self._bases = Bases(workspace, dockerfile.path, is_dry_run=request.is_dry_run)
+        self._sources: list[Needed] = []
+        """Images that files are taken from, as far as that is known before anything is built."""
         self._finished: list[_Finished] = []
         self._missed: dict[StateID, int] = {}
-        self._inputs = _inputs(request, dockerfile)
+        self._inputs = _inputs(request, dockerfile, plan, lambda image: self._files.origin(image))
 
     def build(self) -> Outcome:
         """Build all stages, holding the locks of all names that are written or copied from."""
         args = self._global_args()
         starts = [self._start(stage, args) for stage in self._plan.stages]
-        self._check()
+        self._sources = self._check()
         if self._request.is_dry_run:
             return self._build_all(starts)
         made = {stage.reference.file_name for stage in self._plan.stages}
         pairs = zip(self._plan.stages, starts, strict=True)
         needed = [Needed(start.image, stage.from_) for stage, start in pairs if start.image is not None]
-        with self._bases.locked(made, needed):
-            return self._build_all(starts)
+        with self._bases.locked(made, [*needed, *self._sources]):
+            try:
+                for need in self._sources:
+                    with telling_where(self._inputs.path, need.instruction):
+                        self._files.origin(need.image)
+                return self._build_all(starts)
+            finally:
+                if "_files" in self.__dict__:
+                    self._files.close()
+
+    @functools.cached_property
+    def _files(self) -> "ImageFiles":
+        from chimage_core.ops.image_files import ImageFiles
+
+        made = [stage.reference.file_name for stage in self._plan.stages]
+        locked = [need.image.file_name for need in self._sources]
+        return ImageFiles(self._workspace, self._bases, made=made, locked=locked)
 
     def _build_all(self, starts: list[_Start]) -> Outcome:
         total = Counts()
@@ -128,13 +147,18 @@ class Stages:
                     return _Start(origin, None, earlier.number)
             return _Start(origin, None if origin.text == SCRATCH else Reference.parse(origin.text), None)
 
-    def _check(self) -> None:
-        earlier: set[str] = set()
+    def _check(self) -> list[Needed]:
+        """Refuse what can be refused now; return the images that files are taken from."""
+        needed = []
         for stage in self._plan.stages:
             for instruction in stage.instructions:
                 with telling_where(self._inputs.path, instruction):
-                    check(instruction, self._inputs.path, earlier)
-            earlier |= {str(stage.number), stage.alias or ""}
+                    check(instruction, self._inputs.path)
+                    for name in origins(instruction):
+                        meaning = self._inputs.names.meaning(name, stage.number)
+                        if isinstance(meaning, Reference):
+                            needed.append(Needed(meaning, instruction, as_files=True))
+        return needed
 
     def _build_stage(self, stage: Stage, start: _Start) -> Counts:
         workspace, path = self._workspace, self._inputs.path
@@ -147,7 +171,7 @@ class Stages:
                 builder.begin(stage.first_step, first, base_is_known=base.is_known)
             for number, instruction in enumerate(stage.instructions, start=stage.first_step + 1):
                 with telling_where(path, instruction):
-                    builder.step(number, resolve(instruction, self._scope(builder.config)))
+                    builder.step(number, resolve(instruction, self._scope(builder.config, stage.number)))
             snapshot = builder.snapshot
             if not self._request.is_dry_run:
                 is_last = stage.number == len(self._plan.stages) - 1
@@ -207,14 +231,11 @@ class Stages:
             suggests=request.suggests_force,
         )
 
-    def _scope(self, config: ImageConfig) -> Scope:
-        stages = {}
-        for done in self._finished:
-            finished = FinishedStage(done.state, functools.partial(self._stage_tree, done))
-            stages[str(done.stage.number)] = finished
-            if done.stage.alias:
-                stages[done.stage.alias] = finished
-        return Scope(inputs=self._inputs, config=config, stages=stages)
+    def _scope(self, config: ImageConfig, stage: int = 0) -> Scope:
+        stages = {
+            done.stage.number: Origin(done.state, functools.partial(self._stage_tree, done)) for done in self._finished
+        }
+        return Scope(inputs=self._inputs, config=config, stages=stages, stage=stage)
 
     def _stage_tree(self, done: _Finished) -> SourceTree:
         """Return the files of a finished stage, unpacked if they are not yet."""
@@ -228,7 +249,9 @@ class Stages:
         return ImageConfig(architecture=self._workspace.architecture, args=args)
 
 
-def _inputs(request: "BuildRequest", dockerfile: Dockerfile) -> Inputs:
+def _inputs(
+    request: "BuildRequest", dockerfile: Dockerfile, plan: Plan, image_files: Callable[[Reference], Origin]
+) -> Inputs:
     context = None
     if request.context != "-":
         context = open_context(
@@ -244,7 +267,17 @@ def _inputs(request: "BuildRequest", dockerfile: Dockerfile) -> Inputs:
             **{name: value for name, value in request.build_args.items() if name in PASSED_VARIABLES},
         },
         context=context,
+        names=Names(tuple(stage.alias for stage in plan.stages), _contexts(request)),
+        image_files=image_files,
         forcer=request.forcer,
         with_xattrs=request.with_xattrs,
         by_content=request.caches_by_content,
     )
+
+
+def _contexts(request: "BuildRequest") -> dict[str, SourceTree]:
+    """Open the directories of `--build-context`. Raises ContextError, FileError."""
+    return {
+        name.lower(): open_context(path, None, label=f"context {name}", is_filtered=request.is_filtered)
+        for name, path in request.contexts.items()
+    }

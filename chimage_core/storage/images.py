@@ -7,12 +7,14 @@ symbolic link, for programs that write `foo` for `foo:latest`.
 Names are the file form of references (`team%tool+1.2`). Whoever changes an image holds the lock of its name.
 """
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 
 from chimage_core.errors import ImageNotFound, file_errors
-from chimage_core.fs.atomic import TEMPORARY_PREFIX, exchange, temporary_name
+from chimage_core.fs.atomic import TEMPORARY_PREFIX, exchange, temporary_directory, temporary_name
 from chimage_core.fs.remove import remove_aside, remove_tree
 from chimage_core.image.reference import Reference, references
 from chimage_core.rootfs.place import ImagePlace
@@ -104,6 +106,12 @@ class Images:
                 exchange(source, place.root)
         remove_aside(source, self._layout.trash)
         return place
+
+    @contextlib.contextmanager
+    def aside(self, name: str) -> Iterator[ImagePlace]:
+        """Give an empty place for files of an image, which nobody else sees and which is removed at the end."""
+        with temporary_directory(self._layout.works) as path:
+            yield ImagePlace(name, os.path.join(path, "root"), os.path.join(path, "side"))
 
     def discard_work(self, name: str) -> None:
         """Delete what is at the workplace. The notes stay: they may be about the finished image. Raises FileError."""

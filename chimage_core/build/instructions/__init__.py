@@ -4,7 +4,7 @@ Resolving is pure but for looking at the metadata of COPY's sources. What an ins
 its step's effect.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 from chimage_core.build.instructions import arg, copy, env, label, run, shell, unsupported, workdir
@@ -25,19 +25,31 @@ _RESOLVERS: dict[type[ast.Instruction], _Resolver] = {
 }
 
 
-_CHECKS: dict[type[ast.Instruction], Callable[[Any, str, Collection[str]], None]] = {
+_CHECKS: dict[type[ast.Instruction], Callable[[Any, str], None]] = {
     ast.Copy: copy.check,
     ast.Run: run.check,
 }
 
 
-def check(instruction: ast.Instruction, path: str, stages: Collection[str]) -> None:
+_ORIGINS: dict[type[ast.Instruction], Callable[[Any], tuple[str, ...]]] = {
+    ast.Copy: copy.origins,
+}
+
+
+def check(instruction: ast.Instruction, path: str) -> None:
     """Refuse what cannot be carried out whatever happens before it: better before an hour of building than after it.
 
-    `path` is the Dockerfile's; `stages`: numbers and names of the earlier stages. Raises DockerfileError, StageError.
+    `path` is the Dockerfile's. Raises DockerfileError.
     """
     if type(instruction) in _CHECKS:
-        _CHECKS[type(instruction)](instruction, path, stages)
+        _CHECKS[type(instruction)](instruction, path)
+
+
+def origins(instruction: ast.Instruction) -> tuple[str, ...]:
+    """Return all that an instruction names with `--from`, as far as it is known before anything is built."""
+    if type(instruction) not in _ORIGINS:
+        return ()
+    return tuple(name for name in _ORIGINS[type(instruction)](instruction) if "$" not in name)
 
 
 def resolve(instruction: ast.Instruction, scope: Scope) -> Step:

@@ -1,95 +1,29 @@
-"""COPY: files from the context, or from an earlier stage, into the image.
+"""COPY: files from the context, an earlier stage or another image into the image. How they are copied: `copying`.
 
-Semantics are those of Docker's legacy builder: of a directory, the contents are copied; the destination is a directory
-if it ends in a slash, or there are several sources, or the source is a directory; symlinks named as source or
-destination are followed, deeper ones are copied. Source: ch-image manual, "COPY".
+Source: ch-image manual, "COPY"; for options that it does not know, Docker's reference.
 """
 
-import os
 import posixpath
-from collections.abc import Callable, Collection
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from chimage_core.build.context import Source, SourceTree
-from chimage_core.build.scope import Scope
+from chimage_core.build.context import Source
+from chimage_core.build.scope import Expander, Scope
+from chimage_core.build.selection import Selection
 from chimage_core.build.step import Step, Tools
 from chimage_core.cache.inputs import StepInputs
 from chimage_core.dockerfile.ast import Copy
 from chimage_core.dockerfile.errors import InstructionProblem
-from chimage_core.errors import ContextError, StageError
-from chimage_core.events import Warned
-from chimage_core.fs.paths import resolve_in_root
-from chimage_core.fs.remove import remove_tree
-from chimage_core.fs.xattr import warn_left_out
-from chimage_core.rootfs.changes import Changes, PathsChanged
-from chimage_core.rootfs.directories import accessible, make_directories
+from chimage_core.errors import ContextError
+from chimage_core.rootfs.changes import Changes
 from chimage_core.rootfs.place import ImagePlace
 
-_SUPPORTED_OPTIONS = ("from", "chown")
 
+class Document(NamedTuple):
+    """A source whose content is in the Dockerfile."""
 
-def resolve(instruction: Copy, scope: Scope) -> Step:
-    """Return the step of a COPY. Sources in the context are looked at, by metadata only."""
-    expander = scope.expander(instruction)
-    patterns = [expander.expand(word) for word in instruction.sources]
-    dest = expander.expand(instruction.dest)
-    if not dest:
-        raise scope.problem(instruction, "the destination is empty after substitution")
-    # The slash at the end says "a directory", and joining would lose it.
-    target = posixpath.join("/", scope.config.workdir, dest)
-    warnings = list(expander.warnings)
-    if instruction.chown is not None:
-        warnings.append("not supported, ignored: COPY --chown (there is only one user in an unprivileged build)")
-    if instruction.from_ is not None:
-        origin = expander.expand(instruction.from_)
-        stage = scope.stages.get(origin.lower())
-        if stage is None:
-            raise _no_stage(instruction, scope.inputs.path, origin)
-        find, origin_state, looked_at = _in_stage(stage.tree, patterns), stage.state.hex, b""
-    else:
-        if scope.inputs.context is None:
-            raise ContextError(str(scope.problem(instruction, "no context")), hint="the context was given as “-”")
-        sources = _found(scope.inputs.context, patterns)
-        looked_at = scope.describe(sources)
-        find, origin_state = (lambda: sources), None
-    text = f"{patterns!r} -> {dest!r}"
-    parameters = {"patterns": patterns, "target": target, "stage": origin_state}
-    return Step(
-        instruction=instruction,
-        name="COPY",
-        text=text,
-        inputs=StepInputs("COPY", text, parameters, looked_at),
-        config=scope.config,
-        effect=CopyFiles(find, target),
-        warnings=tuple(warnings),
-    )
-
-
-def check(instruction: Copy, path: str, stages: Collection[str]) -> None:
-    """Refuse what needs no look at files; see `instructions.check`."""
-    for option in instruction.options:
-        if option not in _SUPPORTED_OPTIONS:
-            raise InstructionProblem(path, instruction.range, f"COPY: --{option} is not yet supported")
-    if instruction.heredocs:
-        raise InstructionProblem(path, instruction.range, "COPY: here-documents are not yet supported")
-    origin = instruction.from_
-    if origin is not None and "$" not in origin and origin.lower() not in stages:
-        raise _no_stage(instruction, path, origin)
-
-
-def _no_stage(instruction: Copy, path: str, origin: str) -> StageError:
-    return StageError(
-        str(InstructionProblem(path, instruction.range, f"COPY: --from={origin}: no such earlier stage")),
-        hint="only earlier stages can be copied from, by number (from 0) or by name",
-    )
-
-
-def _found(tree: SourceTree, patterns: list[str]) -> list[Source]:
-    return [source for pattern in patterns for source in tree.find(pattern)]
-
-
-def _in_stage(tree: Callable[[], SourceTree], patterns: list[str]) -> Callable[[], list[Source]]:
-    return lambda: _found(tree(), patterns)
+    name: str
+    content: str
 
 
 class CopyFiles(NamedTuple):
@@ -98,69 +32,124 @@ class CopyFiles(NamedTuple):
     find: Callable[[], list[Source]]
     target: str
     """Absolute path in the image; ends in a slash if it must be a directory."""
+    documents: tuple[Document, ...] = ()
+    """More sources."""
+    chmod: str | None = None
+    """Permissions of what is copied, as `--chmod` has them; None: those of the sources, 0644 for documents."""
+    follows_links: bool = True
+    """False: a symlink on the way to the target, or at it, is replaced by what is needed there."""
 
     def apply(self, place: ImagePlace, tools: Tools) -> Changes:
         """Return what was copied to."""
-        sources = self.find()
-        _refuse_storage(sources, place)
-        tools.opening(place)
-        with accessible(place.root, self.target):
-            return self._copy(sources, place, tools)
+        from chimage_core.build.copying import copy_files
 
-    def _copy(self, sources: list[Source], place: ImagePlace, tools: Tools) -> Changes:
-        existing = resolve_in_root(place.root, self.target)
-        wants_directory = self.target.endswith("/") or len(sources) > 1 or os.path.isdir(sources[0].path)
-        if wants_directory or os.path.isdir(existing):
-            directory, made = make_directories(place.root, self.target)
-            changed = [path for source in sources for path in _copy_into(source, directory, place.root, tools)]
-        else:
-            # A symlink at the target is followed, also to where nothing is yet.
-            _, made = make_directories(place.root, os.path.relpath(os.path.dirname(existing), place.root))
-            changed = [_copy_file(sources[0].path, existing, place.root, tools)]
-        return PathsChanged((*changed, made) if made else tuple(changed))
+        return copy_files(self, place, tools)
 
 
-def _refuse_storage(sources: list[Source], place: ImagePlace) -> None:
-    """Raise ContextError if the image itself is inside a source: it would be copied into itself without end."""
-    image = os.path.realpath(place.root)
-    for source in sources:
-        if os.path.commonpath((source.path, image)) == source.path:
-            raise ContextError(
-                f"can't COPY: the storage directory is inside the source: {source.path}",
-                hint="choose another directory with --storage, or name the files to copy",
-            )
+class _Sources(NamedTuple):
+    """Where files come from."""
+
+    find: Callable[[], list[Source]]
+    parameters: dict[str, Any]
+    """That the files depend on."""
+    looked_at: bytes = b""
 
 
-def _copy_into(source: Source, directory: str, root: str, tools: Tools) -> list[str]:
-    """Copy one source into a directory, and return the paths that changed, relative to the root."""
-    from chimage_core.fs.copy import copy_tree
-
-    if not os.path.isdir(source.path):
-        name = os.path.basename(source.name)
-        return [_copy_file(source.path, f"{directory}/{name}", root, tools)]
-    names = os.listdir(source.path)
-    report = copy_tree(
-        source.path,
-        directory,
-        xattrs=tools.with_xattrs,
-        cancel=tools.cancel,
-        merge=True,
-        skip_devices=False,
-        exclude=source.exclusion(),
+def resolve(instruction: Copy, scope: Scope) -> Step:
+    """Return the step of a COPY. Sources in a directory of the host are looked at, by metadata only."""
+    expander = scope.expander(instruction)
+    patterns = [expander.expand(word) for word in instruction.sources]
+    dest = expander.expand(instruction.dest)
+    if not dest or "\0" in dest:
+        raise scope.problem(instruction, f"the destination is {'not a path' if dest else 'empty after substitution'}")
+    # The slash at the end says "a directory", and joining would lose it.
+    target = posixpath.join("/", scope.config.workdir, f"{dest}/" if instruction.parents else dest)
+    documents = tuple(_document(instruction, scope, expander, number) for number in range(len(instruction.heredocs)))
+    options = _options(instruction, scope, expander)
+    selection = Selection(tuple(patterns), instruction.parents, tuple(options.get("--exclude", ())))
+    sources = _sources(instruction, scope, expander, selection)
+    text = f"{[*patterns, *(f'<<{document.name}' for document in documents)]!r} -> {dest!r}"
+    parameters = {"patterns": patterns, "target": target, **sources.parameters, **options}
+    for document in documents:
+        parameters[f"here-document {document.name}"] = document.content
+    return Step(
+        instruction=instruction,
+        name="COPY",
+        text=text,
+        inputs=StepInputs("COPY", text, parameters, sources.looked_at),
+        config=scope.config,
+        effect=CopyFiles(sources.find, target, documents, options.get("--chmod"), not instruction.link),
+        warnings=(*expander.warnings, *_ignored(instruction)),
     )
-    warn_left_out(report.refused_xattrs, tools.emit)
-    if report.sockets:
-        tools.emit(Warned(text=f"COPY: sockets left out of {source.name}: {', '.join(report.skipped)}"))
-    return [os.path.relpath(f"{directory}/{name}", root) for name in names]
 
 
-def _copy_file(source: str, target: str, root: str, tools: Tools) -> str:
-    from chimage_core.fs.copy import copy_file
+def check(instruction: Copy, path: str) -> None:
+    """Refuse what needs no look at files; see `instructions.check`."""
+    if instruction.chmod is not None and "$" not in instruction.chmod:
+        check_mode(instruction.chmod, lambda message: InstructionProblem(path, instruction.range, f"COPY: {message}"))
 
-    name = os.path.relpath(target, root)
-    if os.path.isdir(target) and not os.path.islink(target):
-        raise ContextError(f"can't COPY: a directory of the image is in the way: /{name}")
-    remove_tree(target)  # Replaced, never written into: it may share its inode with another name.
-    report = copy_file(source, target, xattrs=tools.with_xattrs, cancel=tools.cancel)
-    warn_left_out(report.refused_xattrs, tools.emit)
-    return name
+
+def origins(instruction: Copy) -> tuple[str, ...]:
+    """Return what is copied from; see `instructions.origins`."""
+    return () if instruction.from_ is None else (instruction.from_,)
+
+
+def check_mode(mode: str, problem: Callable[[str], InstructionProblem]) -> None:
+    """Raise what `problem` makes of a message if this is no value of `--chmod`."""
+    from chimage_core.build.modes import parse_mode
+
+    try:
+        parse_mode(mode)
+    except ValueError as error:
+        raise problem(f"--chmod: {error}") from None
+
+
+def _options(instruction: Copy, scope: Scope, expander: Expander) -> dict[str, Any]:
+    """Return the options that change what is copied, by label. Those that are not used must not change cache keys."""
+    options: dict[str, Any] = {}
+    if instruction.chmod is not None:
+        options["--chmod"] = expander.expand(instruction.chmod)
+        check_mode(options["--chmod"], lambda message: scope.problem(instruction, message))
+    if instruction.excludes:
+        options["--exclude"] = [expander.expand(pattern) for pattern in instruction.excludes]
+    if instruction.link:
+        options["--link"] = True
+    if instruction.parents:
+        options["--parents"] = True
+    return options
+
+
+def _document(instruction: Copy, scope: Scope, expander: Expander, number: int) -> Document:
+    heredoc = instruction.heredocs[number]
+    name = posixpath.basename(heredoc.name)
+    if name in ("", ".", ".."):
+        raise scope.problem(instruction, f"a here-document can’t be a file of this name: {heredoc.name}")
+    content = heredoc.content
+    return Document(name, expander.expand_document(content) if heredoc.expand else content)
+
+
+def _sources(instruction: Copy, scope: Scope, expander: Expander, selection: Selection) -> _Sources:
+    if not selection.patterns:  # There are only here-documents.
+        return _Sources(list, {"stage": None})
+    if instruction.from_ is None:
+        tree = scope.inputs.context
+        if tree is None:
+            raise ContextError(str(scope.problem(instruction, "no context")), hint="the context was given as “-”")
+    else:
+        name = expander.expand(instruction.from_)
+        if not name:
+            raise scope.problem(instruction, "--from is empty after substitution")
+        origin = scope.origin(name)
+        if origin.state is not None:
+            key = {"image of --from": origin.state.hex} if origin.is_image else {}
+            parameters = {"stage": None if origin.is_image else origin.state.hex, **key}
+            return _Sources(lambda: selection.find(origin.tree()), parameters)
+        tree = origin.tree()
+    found = selection.find(tree)
+    return _Sources(lambda: found, {"stage": None}, scope.describe(found))
+
+
+def _ignored(instruction: Copy) -> tuple[str, ...]:
+    if instruction.chown is None:
+        return ()
+    return ("not supported, ignored: COPY --chown (there is only one user in an unprivileged build)",)

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.build.force import Argv, Execution
@@ -66,7 +66,7 @@ def resolve(instruction: Run, scope: Scope) -> Step:
     )
 
 
-def check(instruction: Run, path: str, _: Collection[str]) -> None:
+def check(instruction: Run, path: str) -> None:
     """Refuse options; see `instructions.check`."""
     for option in instruction.options:
         raise InstructionProblem(path, instruction.range, f"RUN: --{option} is not yet supported")
