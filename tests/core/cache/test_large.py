@@ -113,6 +113,24 @@ def test_an_image_comes_back_by_link(site: Site) -> None:
     assert inode(os.path.join(elsewhere.root, "big")) == inode(full)
 
 
+def test_large_files_among_many_come_back_by_link_hard_links_included(site: Site) -> None:
+    """So many that several processes make them."""
+    place = site.place("image")
+    for number in range(300):
+        write(place, f"{number // 50}/{number}", b"%d" % number)
+    for folder in range(6):
+        write(place, f"{folder}/big", CONTENT + b"%d" % folder, mode=0o600 + folder)
+    os.makedirs(os.path.join(place.root, "7"))
+    os.link(os.path.join(place.root, "3/big"), os.path.join(place.root, "7/other"))
+    snapshot = commit(site.cache(may_link=True), place)
+    before = tree(place)
+    other = site.place("other")
+    site.cache(may_link=True).restore(snapshot, other)
+    assert tree(other) == before
+    for folder in (0, 1, 2, 4, 5):
+        assert inode(f"{other.root}/{folder}/big") == inode(f"{place.root}/{folder}/big")
+
+
 def test_where_run_writes_in_place_an_image_gets_copies(site: Site) -> None:
     """Upstream corrupted images by links that a RUN wrote through."""
     place = site.place("image")

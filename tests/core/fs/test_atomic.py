@@ -93,3 +93,25 @@ def test_exchange_with_something_missing_changes_nothing(tmp_path: Path, present
     with pytest.raises(FileNotFoundError):
         atomic.exchange(str(tmp_path / "a"), str(tmp_path / "b"))
     assert os.listdir(tmp_path) == [present]
+
+
+def test_many_files_and_their_directories_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / str(number % 2) / str(number) for number in range(20)]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"content")
+    synced, sync = set(), os.fsync
+
+    def record(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    atomic.sync_files(map(str, paths))
+    assert synced == {path.stat().st_ino for path in (*paths, tmp_path / "0", tmp_path / "1")}
+
+
+def test_a_file_that_cannot_be_synced_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "there").write_bytes(b"")
+    with pytest.raises(FileNotFoundError):
+        atomic.sync_files([str(tmp_path / "there"), str(tmp_path / "missing")])
