@@ -13,6 +13,7 @@ from chimage_core.text import printable
 if TYPE_CHECKING:
     from chimage_core.ops.build_cache import CacheDetails
     from chimage_core.ops.check import CheckReport
+    from chimage_core.ops.collect import CollectRequest
 
 Operation = Callable[[Session], bool]
 """Carries out one option; returns whether the summary still follows."""
@@ -88,13 +89,18 @@ def _dot(session: Session) -> bool:
 
 
 def _gc(session: Session) -> bool:
-    from chimage_core.ops.collect import CollectRequest, collect_garbage
+    from chimage_core.ops.collect import collect_garbage
 
     yield_to_others()
-    settings = session.settings
     with open_working(session, exclusive=True) as workspace:
-        collect_garbage(workspace, CollectRequest(settings.keep_deleted, settings.processors))
+        collect_garbage(workspace, _collect_request(session))
     return True
+
+
+def _collect_request(session: Session) -> "CollectRequest":
+    from chimage_core.ops.collect import CollectRequest
+
+    return CollectRequest(session.settings.keep_deleted, session.settings.processors)
 
 
 def _prune(session: Session) -> bool:
@@ -161,7 +167,7 @@ def _summary(session: Session) -> None:
 
     with open_reading(session) as workspace:
         summary = ops.summary(workspace)
-        details = ops.details(workspace) if session.settings.verbosity > 0 else None
+        details = ops.details(workspace, _collect_request(session)) if session.settings.verbosity > 0 else None
     if session.json:
         session.json.result({**summary._asdict(), **(_details_document(details) if details else {})})
         return

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from chimage_core.text import printable, size
+from chimage_core.text import plural, printable, size
 
 if TYPE_CHECKING:
     from chimage_core.cache.git.statistics import Statistics
@@ -68,6 +68,9 @@ def details_lines(details: "CacheDetails") -> Iterator[str]:
     yield "Garbage collection:"
     classes = ", ".join(f"up to {size(limit)}" for limit in details.pack_classes)
     yield f"  packs are merged when there are more than {details.most_packs} of a size: {classes}"
+    processors = plural(details.processes, "processor")
+    yield f"  --gc keeps deleted images for {details.keep_deleted:g} days, and uses {processors}"
+    yield f"  differences between versions are found by: {details.git or 'nobody, git is not installed'}"
 
 
 def _git_names(statistics: "Statistics") -> list[tuple[str, int]]:

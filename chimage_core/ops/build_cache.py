@@ -9,6 +9,7 @@ from chimage_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from chimage_core.cache.git.statistics import Statistics
+    from chimage_core.ops.collect import CollectRequest
 
 
 class CacheDetails(NamedTuple):
@@ -21,6 +22,12 @@ class CacheDetails(NamedTuple):
     """Packs of a size class are merged when there are more."""
     pack_classes: tuple[int, ...]
     """Bytes up to which a pack belongs to each class; bigger ones wait for `--gc`."""
+    keep_deleted: float
+    """Days for which `--gc` keeps deleted images."""
+    git: str | None
+    """Path of git(1), which `--gc` uses to find differences between versions; None: it does without."""
+    processes: int
+    """So many `--gc` uses, at most."""
 
 
 def summary(workspace: Workspace) -> CacheSummary:
@@ -29,16 +36,23 @@ def summary(workspace: Workspace) -> CacheSummary:
     return workspace.cache.summary()
 
 
-def details(workspace: Workspace) -> CacheDetails:
-    """Return statistics and configuration of the repository. Raises FileError, CacheBroken."""
-    from chimage_core.cache.git import repository, statistics
+def details(workspace: Workspace, request: "CollectRequest") -> CacheDetails:
+    """Return statistics and configuration of the repository, and how `request` would have it collected.
 
-    engine = workspace.engine
+    Raises FileError, CacheBroken.
+    """
+    from chimage_core.cache.git import repository, statistics
+    from chimage_core.ops.collect import means_of
+
+    engine, means = workspace.engine, means_of(request.processors)
     return CacheDetails(
         statistics.statistics(engine),
         statistics.configuration(engine),
         most_packs=repository.MANY_PACKS,
         pack_classes=repository.SIZE_CLASSES,
+        keep_deleted=request.keep_deleted,
+        git=means.git,
+        processes=means.processes,
     )
 
 

@@ -11,13 +11,14 @@ from collections.abc import Container, Mapping
 
 from chimage_core.cache import stamp as stamps
 from chimage_core.cache.git import repair
+from chimage_core.cache.git.alternates import alternates_file
 from chimage_core.cache.git.engine import Engine
 from chimage_core.cache.git.examine import examine
 from chimage_core.cache.git.placecheck import claim
 from chimage_core.cache.git.places import known_stamp
 from chimage_core.cache.git.recover import Missing, read_again
 from chimage_core.cache.git.refs import IMAGES, escape, unescape
-from chimage_core.cache.git.repository import damaged_parts, mend
+from chimage_core.cache.git.repository import Repository, damaged_parts, mend
 from chimage_core.cache.git.verify import Objects
 from chimage_core.cache.inputs_store import InputsStore
 from chimage_core.cache.stamp import PlaceState
@@ -33,11 +34,13 @@ from chimage_core.workspace import Workspace
 def repair_cache(workspace: Workspace) -> CheckReport:
     """Mend everything, and check it. The workspace was opened exclusively.
 
-    Raises CacheDisabled; CacheError for a newer format; FileError, Cancelled: it can then be begun again.
+    Raises CacheDisabled; CacheError for a newer format, or a shared cache that is away; FileError, Cancelled: it can
+    then be begun again.
     """
     workspace.require_cache()
     _mend_configuration(workspace)
     if workspace.engine.repository.id:
+        _need_shared(workspace.engine)
         objects = repair.mend_objects(workspace.engine, progress(workspace))
         workspace.lasting_cache.reopen()
         _mend_snapshots(workspace, objects)
@@ -54,7 +57,7 @@ def _mend_configuration(workspace: Workspace) -> None:
     path = workspace.layout.git
     try:
         if not damaged_parts(path):
-            workspace.engine  # noqa: B018  # opened for what it raises
+            Repository(path)  # Only for what it raises.
             return
     except CacheBroken:
         if not os.path.isdir(os.path.join(path, "refs")):
@@ -66,6 +69,18 @@ def _mend_configuration(workspace: Workspace) -> None:
     mend(path, known.most_common(1)[0][0] if known else os.urandom(8).hex())
     workspace.lasting_cache.reopen()
     _tell(workspace, "configuration", "configuration of the repository is written anew")
+
+
+def _need_shared(engine: Engine) -> None:
+    """Raise CacheError if a shared cache is away, perhaps only for now: what was built on it would be given up."""
+    listing = alternates_file(engine.repository.objects)
+    for directory in engine.store.alternates.directories:
+        if not os.path.isdir(directory):
+            raise CacheError(
+                f"shared build cache is away, and what was built on it can’t be repaired without: {directory}",
+                hint=f"is it not mounted? If it is gone for good, remove its line from {listing} "
+                "and repair again: what needs it is then given up",
+            )
 
 
 def _mend_snapshots(workspace: Workspace, objects: Objects) -> None:

@@ -214,7 +214,7 @@ def test_upkeep_of_the_own_cache_leaves_the_shared_one_alone(user: UserMaker, bu
 
 
 @pytest.mark.userns
-def test_a_repair_gives_up_what_stood_on_a_cache_that_is_gone(site: Path, user: UserMaker) -> None:
+def test_a_repair_gives_up_what_stood_on_a_cache_only_if_that_is_gone_for_good(site: Path, user: UserMaker) -> None:
     alice = user("alice")
     alice.build(OWN)
     alice.chimage.run("delete", "image")
@@ -223,6 +223,15 @@ def test_a_repair_gives_up_what_stood_on_a_cache_that_is_gone(site: Path, user: 
     result = alice.chimage.run("build-cache", "--check", check=False).expect(1)
     assert "Traceback" not in result.stderr
     assert str(site) in result.stderr
+    away = alice.chimage.run("build-cache", "--repair", check=False).expect(1)
+    listing = Path(alice.chimage.storage, "cache/git/objects/info/alternates")
+    assert str(site) in away.stderr
+    assert str(listing) in away.stderr
+    assert "Traceback" not in away.stderr
+    Path(f"{site}.away").rename(site)
+    assert marks(alice.build(OWN)) == "****"
+    site.rename(f"{site}.away")
+    listing.write_text("")
     alice.chimage.run("build-cache", "--repair")
     alice.chimage.run("build-cache", "--check")
     assert alice.read("d/file") == "deep\n"

@@ -83,7 +83,7 @@ class Alternates:
 def named_by(objects: str) -> tuple[str, ...]:
     """Return the `objects` directories that one names itself, absolute. Raises OSError."""
     try:
-        with open(_path(objects), "rb") as file:
+        with open(alternates_file(objects), "rb") as file:
             lines = file.read().split(b"\n")
     except FileNotFoundError:
         return ()
@@ -95,7 +95,7 @@ def reached_from(objects: str, more: Iterable[str] = ()) -> tuple[str, ...]:
 
     Raises FileError for what the directory itself says; what others say counts only if it can be read.
     """
-    with file_errors("read build cache", _path(objects)):
+    with file_errors("read build cache", alternates_file(objects)):
         pending = [*named_by(objects), *more]
     if not pending:
         return ()
@@ -115,22 +115,23 @@ def add(objects: str, others: Iterable[str], *, sync: bool) -> None:
     Several processes may do this at once: a line is added by one write, and one that is there twice does no harm.
     Raises FileError.
     """
-    with file_errors("write build cache", _path(objects)):
+    with file_errors("write build cache", alternates_file(objects)):
         named = named_by(objects)
         missing = [other for other in others if other not in named]
         if not missing:
             return
         # The line feed in front ends a line that a crash, or somebody's editor, left open.
         data = b"".join([b"\n%s\n" % os.fsencode(other) for other in missing])
-        descriptor = os.open(_path(objects), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(alternates_file(objects), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             os.write(descriptor, data)
             if sync:
                 os.fsync(descriptor)
-                sync_directory(os.path.dirname(_path(objects)))
+                sync_directory(os.path.dirname(alternates_file(objects)))
         finally:
             os.close(descriptor)
 
 
-def _path(objects: str) -> str:
+def alternates_file(objects: str) -> str:
+    """Return the file in which an `objects` directory names others."""
     return os.path.join(objects, "info", "alternates")
