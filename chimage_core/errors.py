@@ -4,7 +4,7 @@
     ├ UsageError (exit 2)            options that do not go together, bad selector
     ├ InvalidReference               image reference or glob that does not parse
     ├ DockerfileError                has a source range: SyntaxProblem, InstructionProblem
-    ├ BuildError                     RunFailed, ContextError, StageError, ForceUnavailable, UnusedBuildArgs
+    ├ BuildError                     RunFailed, RsyncFailed, ContextError, StageError, ForceUnavailable, UnusedBuildArgs
     ├ RegistryError                  ImageUnavailable, RegistryUnreachable, RegistryRefused
     ├ IntegrityError                 digest or size differs from the promised one
     ├ LayerError                     archive that cannot be unpacked safely
@@ -97,6 +97,12 @@ class RunFailed(BuildError):
     """The command of a RUN ended with an error."""
 
     code = "build.run-failed"
+
+
+class RsyncFailed(BuildError):
+    """The rsync(1) of an RSYNC ended with an error."""
+
+    code = "build.rsync-failed"
 
 
 class ForceUnavailable(BuildError):

@@ -8,7 +8,7 @@ from chimage_core.events.explain import Change
 
 BY_NAME = ("arguments", "variables", "labels")
 """Parameters that are values by name."""
-_TOLD_BY_TEXT = ("command", "script", "path", "shell", "patterns", "target")
+_TOLD_BY_TEXT = ("command", "script", "path", "shell", "patterns", "target", "options")
 _MODIFIED = ("command",)
 """Parameters that root emulation may change."""
 

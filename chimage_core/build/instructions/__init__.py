@@ -14,11 +14,26 @@ from chimage_core.cache.inputs import CACHE_BY
 from chimage_core.dockerfile import ast
 
 _Resolver = Callable[[Any, Scope], Step]
+
+
+def _resolve_rsync(instruction: ast.Rsync, scope: Scope) -> Step:
+    from chimage_core.build.instructions import rsync  # Few Dockerfiles have it.
+
+    return rsync.resolve(instruction, scope)
+
+
+def _check_rsync(instruction: ast.Rsync, path: str, stages: Collection[str]) -> None:
+    from chimage_core.build.instructions import rsync
+
+    rsync.check(instruction, path, stages)
+
+
 _RESOLVERS: dict[type[ast.Instruction], _Resolver] = {
     ast.Arg: arg.resolve,
     ast.Copy: copy.resolve,
     ast.Env: env.resolve,
     ast.Label: label.resolve,
+    ast.Rsync: _resolve_rsync,
     ast.Run: run.resolve,
     ast.Shell: shell.resolve,
     ast.Workdir: workdir.resolve,
@@ -27,6 +42,7 @@ _RESOLVERS: dict[type[ast.Instruction], _Resolver] = {
 
 _CHECKS: dict[type[ast.Instruction], Callable[[Any, str], None]] = {
     ast.Copy: copy.check,
+    ast.Rsync: _check_rsync,
     ast.Run: run.check,
 }
 
