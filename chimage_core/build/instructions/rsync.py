@@ -54,7 +54,9 @@ def resolve(instruction: Rsync, scope: Scope) -> Step:
         "umask": _umask(),
         **_files_read(instruction, path, tree, options),
     }
-    looked_at = sources.described(tree, words, follows=follows_links(options), with_xattrs=with_xattrs)
+    looked_at = sources.described(
+        tree, words, follows=follows_links(options), with_xattrs=with_xattrs, by_content=scope.inputs.by_content
+    )
     return Step(
         instruction=instruction,
         name="RSYNC",

@@ -7,7 +7,7 @@ counts, too, also outside the context. Source: ch-image manual, "RSYNC", "Argume
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from chimage_core.build.context import SourceTree
 from chimage_core.cache.inputs import describe_source
@@ -58,21 +58,31 @@ def refuse_outside(tree: SourceTree, word: str, named: str) -> None:
         raise _outside(tree, named, f"{holder.rstrip('/')} leads to {real}; +u follows such links")
 
 
-def described(tree: SourceTree, words: Sequence[str], *, follows: bool, with_xattrs: bool) -> bytes:
+def described(
+    tree: SourceTree, words: Sequence[str], *, follows: bool, with_xattrs: bool, by_content: bool = False
+) -> bytes:
     """Return what changes when a source changes, as `context.described` does. Raises FileError.
 
     With `follows`, of every link also what it leads to: more than rsync copies, but nothing that it copies is missing.
     """
+    content_of = _reader() if by_content else None
     descriptions: list[str] = []
     try:
         for path, name, status in _walk(tree, words, follows=follows):
             is_link = stat.S_ISLNK(status.st_mode)
             target = os.readlink(path) if is_link else None
             xattrs = xattr.read(path) if with_xattrs and not is_link else {}
-            descriptions.append(describe_source(name, status, target, xattrs))
+            content = None if content_of is None else content_of(path, status)
+            descriptions.append(describe_source(name, status, target, xattrs, content))
     except OSError as error:
         raise FileError("read", error.filename or tree.root, error) from error
     return "".join(descriptions).encode("utf-8", "surrogateescape")
+
+
+def _reader() -> Callable[[str, os.stat_result], str | None]:
+    from chimage_core.cache.sources import content_of
+
+    return content_of
 
 
 def _walk(tree: SourceTree, words: Sequence[str], *, follows: bool) -> Iterator[_Found]:

@@ -28,10 +28,9 @@ _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 _KEEPS_LINKS = frozenset(("keep-dirlinks", "ignore-existing", "no-implied-dirs", "no-i-d"))
 """Options with which a link that is where a directory comes may stay, and be followed."""
 
-_REACHES_FURTHER = frozenset(
-    ("relative", "files-from", "iconv", "backup", "delete-missing-args")
-    + ("del", "delete", "delete-before", "delete-during", "delete-delay", "delete-after", "delete-excluded")
-)
+_REACHES_FURTHER = {"relative", "files-from", "iconv", "backup", "delete-missing-args", "del"} | {
+    f"delete{when}" for when in ("", "-before", "-during", "-delay", "-after", "-excluded")
+}
 """Options with which other names in the destination may change than those of the sources."""
 
 _STATUSES: Mapping[int, tuple[str, str | None]] = {
