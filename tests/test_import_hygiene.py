@@ -25,6 +25,7 @@ WORK = {
     "chimage_core.cache.git.recording",
     "chimage_core.cache.git.restoring",
     "chimage_core.build.explaining",
+    "chimage_core.build.instructions.rsync",
     "chimage_core.cache.inputs_store",
     "chimage_core.events.explain",
     "chimage_core.events.steps",

@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,40 @@ def test_cancel_ends_the_program() -> None:
         proc.run(["sleep", "60"], environment=ENVIRONMENT, cancel=token)
     timer.join()
     assert time.monotonic() - began < 30
+
+
+def test_what_is_shown_is_passed_on_as_it_comes(tmp_path: Path) -> None:
+    chunks: list[tuple[str, bytes]] = []
+    status = proc.run_shown(
+        ["sh", "-c", "pwd; echo oops >&2; read line || exit 3"],
+        environment=ENVIRONMENT,
+        cancel=CancelToken(),
+        cwd=str(tmp_path),
+        output=lambda stream, data: chunks.append((stream, data)),
+    )
+    assert status == 3
+    assert sorted(chunks) == [("stderr", b"oops\n"), ("stdout", f"{tmp_path}\n".encode())]
+
+
+def test_what_is_shown_goes_to_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Standard output is for results."""
+    argv = ["sh", "-c", "echo out; kill -TERM $$"]
+    status = proc.run_shown(argv, environment=ENVIRONMENT, cancel=CancelToken(), cwd=str(tmp_path), output=None)
+    assert (status, capfd.readouterr()) == (-signal.SIGTERM, ("", "out\n"))
+
+
+def test_cancel_ends_a_program_that_is_shown(tmp_path: Path) -> None:
+    token = CancelToken()
+    timer = threading.Timer(0.2, token.cancel, [signal.SIGTERM])
+    timer.start()
+    with pytest.raises(Cancelled):
+        proc.run_shown(
+            ["sleep", "60"],
+            environment=ENVIRONMENT,
+            cancel=token,
+            cwd=str(tmp_path),
+            output=lambda _stream, _data: None,
+        )
+    timer.join()
+    with pytest.raises(DependencyMissing, match="no-such-program"):
+        proc.run_shown(["no-such-program"], environment={}, cancel=CancelToken(), cwd=str(tmp_path), output=None)
