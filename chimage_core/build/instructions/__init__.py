@@ -22,10 +22,10 @@ def _resolve_rsync(instruction: ast.Rsync, scope: Scope) -> Step:
     return rsync.resolve(instruction, scope)
 
 
-def _check_rsync(instruction: ast.Rsync, path: str, stages: Collection[str]) -> None:
+def _check_rsync(instruction: ast.Rsync, path: str) -> None:
     from chimage_core.build.instructions import rsync
 
-    rsync.check(instruction, path, stages)
+    rsync.check(instruction, path)
 
 
 _RESOLVERS: dict[type[ast.Instruction], _Resolver] = {

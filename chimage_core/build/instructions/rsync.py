@@ -6,7 +6,7 @@ does not apply: rsync has ways of its own. Source: ch-image manual, "RSYNC (Dock
 
 import hashlib
 import posixpath
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from chimage_core.build.context import SourceTree
@@ -34,6 +34,8 @@ def resolve(instruction: Rsync, scope: Scope) -> Step:
     dest = expander.expand(instruction.dest)
     if not all((*patterns, dest)):
         raise scope.problem(instruction, "a source or the destination is empty after substitution")
+    if any("\0" in word for word in (*given, *patterns, dest)):
+        raise scope.problem(instruction, "a word holds a NUL byte")
     _refuse_remote(instruction, path, (*patterns, dest))
     group = instruction.plus or DEFAULT_GROUP
     options = tuple(
@@ -75,7 +77,7 @@ def resolve(instruction: Rsync, scope: Scope) -> Step:
     )
 
 
-def check(instruction: Rsync, path: str, _: Collection[str]) -> None:
+def check(instruction: Rsync, path: str) -> None:
     """Refuse what needs no look at files; see `instructions.check`."""
     _options(instruction, path, [word for word in instruction.rsync_options if "$" not in word])
     _refuse_remote(instruction, path, (*instruction.sources, instruction.dest))
