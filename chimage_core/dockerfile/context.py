@@ -14,12 +14,25 @@ _WORD = re.compile(r"[^ \t\r\v\f]+")
 class LineError(Exception):
     """A syntax error in a logical line. Never leaves the parser."""
 
-    def __init__(self, offset: int, message: str, *, place: tuple[int, int] | None = None) -> None:
-        """`offset` counts in the logical line; `place` (physical line, column) overrules it, for here-documents."""
+    def __init__(
+        self, offset: int, message: str, *, place: tuple[int, int] | None = None, is_behind: bool = False
+    ) -> None:
+        """`offset` counts in the logical line; `place` (physical line, column) overrules it, for here-documents.
+
+        `is_behind`: something is missing behind the character before, which may be the last of its physical line.
+        """
         super().__init__(message)
         self.offset = offset
         self.message = message
         self.place = place
+        self.is_behind = is_behind
+
+    def place_in(self, line: LogicalLine) -> tuple[int, int]:
+        """Return the physical line and column of the error."""
+        if self.place is not None:
+            return self.place
+        number, column = line.place(self.offset - self.is_behind)
+        return number, column + self.is_behind
 
 
 class Token(NamedTuple):
@@ -63,9 +76,12 @@ class Context(NamedTuple):
 
         Words that open here-documents are left out.
         """
+        pieces, copied = list[str](), 0
         for opener in self.line.openers:
             start, end = opener.start - offset, opener.end - offset
-            text = text[:start] + " " * (end - start) + text[end:]
+            pieces += [text[copied:start], " " * (end - start)]
+            copied = end
+        text = "".join([*pieces, text[copied:]])
         return [(offset + match.start(), match[0]) for match in _WORD.finditer(text)]
 
     def check(self, word: str, offset: int, *, exact: bool = True) -> None:

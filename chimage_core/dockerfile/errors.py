@@ -68,7 +68,8 @@ class ExpansionProblem(DockerfileError):
 
     def __init__(self, word: str, offset: int, message: str) -> None:
         """`offset` is the place in `word`, of the `$` if there is one."""
-        super().__init__(f"{message}: {word}")
+        before, after = _around(word, offset)
+        super().__init__(f"{message}: {before}{after}")
         self.word = word
         self.offset = offset
         self.reason = message
@@ -89,7 +90,7 @@ def telling_where(path: str, instruction: Instruction) -> Iterator[None]:
 def _show(path: str, fault: Fault) -> str:
     lines = [f"can’t parse: {path}:{fault.line},{fault.column}"]
     if fault.excerpt is not None:
-        before, after = _around(fault.excerpt, fault.column - 1)
+        before, after = (printable(part, keep="\t") for part in _around(fault.excerpt, fault.column - 1))
         # Tabs stay in both lines, so that the caret is below its character at any tab width.
         margin = "".join(character if character == "\t" else " " for character in before)
         lines += [f"  {before}{after}", f"  {margin}^"]
@@ -101,5 +102,5 @@ def _around(line: str, place: int) -> tuple[str, str]:
     """Return what is shown of a line before a place, and from there on: all, or an excerpt of a long line."""
     start = 0 if len(line) <= _WIDEST else max(0, place - _WIDEST // 2)
     end = start + _WIDEST
-    before, after = printable(line[start:place], keep="\t"), printable(line[place:end], keep="\t")
+    before, after = line[start:place], line[place:end]
     return f"…{before}" if start else before, f"{after}…" if end < len(line) else after

@@ -97,11 +97,11 @@ def _shell(tokens: Tokens, context: Context) -> ast.Shell:
 
 
 def _command(token: Token, context: Context) -> ast.Command:
-    text = token.text
     argv = _list_or_warn(token, context)
     if argv is not None:
         return ast.ExecCommand(argv=argv)
     start, openers = token.start, context.line.openers
+    text = context.line.text[start:]  # Of what only looks like a list, the token lacks the blanks at the end.
     is_lone = (
         len(openers) == 1
         and openers[0].start == start
@@ -141,7 +141,7 @@ def _transfer(kind: type[_T], tokens: Tokens, context: Context) -> _T:
         raise LineError(openers[-1].start, "the destination cannot be a here-document")
     if len(words) + len(openers) < 2:
         what = "no destination" if words else "no sources"
-        raise LineError(len(context.line.text), f"{what}; expected: {USAGE[context.keyword]}")
+        raise LineError(len(context.line.text), f"{what}; expected: {USAGE[context.keyword]}", is_behind=True)
     for offset, word in words:
         context.check(word, offset, exact=form == "shell")
     for opener in openers:
@@ -171,7 +171,7 @@ def _rsync(tokens: Tokens, context: Context) -> ast.Rsync:
     paths = [word for word in words[:end] if not word.startswith("-")] + words[end + 1 :]
     if len(paths) < 2:
         what = "no destination" if paths else "no sources"
-        raise LineError(len(context.line.text), f"{what}; expected: {USAGE[context.keyword]}")
+        raise LineError(len(context.line.text), f"{what}; expected: {USAGE[context.keyword]}", is_behind=True)
     return ast.Rsync(
         range=context.range,
         text=context.text,
@@ -294,6 +294,8 @@ def _onbuild(tokens: Tokens, context: Context, parse_trigger: Callable[[int], as
 
 def _options(tokens: Tokens, context: Context) -> tuple[dict[str, ast.OptionValue], Tokens]:
     """Return the options, and the other tokens."""
+    if not tokens[0].type.endswith("_OPTION"):
+        return {}, tokens
     count = sum(token.type.endswith("_OPTION") for token in tokens)
     options = read_options(tokens[:count], context)
     return options, tokens[count:]

@@ -9,7 +9,7 @@ import re
 from chimage_core.dockerfile.context import LineError
 
 # A first element in quotes, then a comma; or one element without blanks inside the brackets, which no shell test has.
-_LOOKS_LIKE_LIST = r"""\[\s*(?:"[^"]*"|'[^']*')\s*,|\[(?:"[^"]*"|'[^']*')\]"""
+_LOOKS_LIKE_LIST = r"""\[\s*(?:"[^"]*"|'[^']*')\s*,|\[(?:"[^"]*"|'[^']*')\]\s*$"""
 _SURROGATE = "[\ud800-\udfff]"
 _BLANK = " \t\r\v\f"
 

@@ -64,8 +64,10 @@ class LogicalLine(NamedTuple):
 
     def place(self, offset: int) -> tuple[int, int]:
         """Return the physical line and column of an offset, both from 1."""
-        start, line, column = next(segment for segment in reversed(self.segments) if segment[0] <= offset)
-        return line, column + offset - start
+        for start, line, column in reversed(self.segments):
+            if start <= offset:
+                return line, column + offset - start
+        raise ValueError(f"no place has offset {offset}")
 
     def tail(self, offset: int) -> "LogicalLine":
         """Return the line without its first `offset` characters."""
@@ -222,13 +224,16 @@ def _openers(text: str, escape: str) -> Iterator[tuple[int, int, str, Heredoc]]:
     """Yield offsets, descriptor and (without its body) here-document of every word `[N]<<[-]NAME`."""
     words = _shell_words(text, escape)
     pattern = re.compile(_OPENER)
-    position = 0
+    position, counted, depth = 0, 0, 0
     while position < len(words):
         start, end = words[position]
         position += 1
         match = pattern.match(text, start, end)
-        # `((1 << 2))` is arithmetic.
-        if match is None or text.count("((", 0, start) > text.count("))", 0, start):
+        if match is None:
+            continue
+        depth += text.count("((", counted, start) - text.count("))", counted, start)
+        counted = start
+        if depth > 0:  # `((1 << 2))` is arithmetic.
             continue
         name_start = match.end()
         if name_start == end and position < len(words):

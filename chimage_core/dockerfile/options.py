@@ -54,7 +54,10 @@ def read_options(tokens: Iterable[Token], context: Context) -> dict[str, OptionV
             continue
         value_offset = offset + len(name) + 3
         value = _unquoted(raw_value, context.escape)
-        _check_value(name, kind, value, offset if not has_value else value_offset)
+        if not value:
+            missing = f"option --{name} needs a value: --{name}=VALUE"
+            raise LineError(value_offset if has_value else offset, missing, is_behind=bool(has_value))
+        _check_value(name, kind, value, value_offset)
         context.check(value, value_offset + max(raw_value.find("$"), 0), exact=False)
         options[name] = (*_earlier(options, name), value) if kind == "many" else value
     return options
@@ -75,8 +78,6 @@ def unknown_option(keyword: str, name: str) -> str:
 
 
 def _check_value(name: str, kind: _Kind, value: str, offset: int) -> None:
-    if not value:
-        raise LineError(offset, f"option --{name} needs a value: --{name}=VALUE")
     if kind == "flag" and value.lower() not in ("true", "false"):
         raise LineError(offset, f"option --{name} takes true or false, not {value}")
     if name == "arg" and not re.match("[^=]+=", value):

@@ -9,12 +9,12 @@ import functools
 import os
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chimage_core.dockerfile import substitute
 from chimage_core.dockerfile.ast import Dockerfile, From, Instruction, ParseWarning, SourceRange
 from chimage_core.dockerfile.context import Context, LineError, Token
-from chimage_core.dockerfile.errors import Fault, NoInstructions, SyntaxProblem
+from chimage_core.dockerfile.errors import MAX_SHOWN, Fault, NoInstructions, SyntaxProblem
 from chimage_core.dockerfile.instructions import USAGE, to_instruction
 from chimage_core.dockerfile.lines import LogicalLine, Source, read_lines
 from chimage_core.dockerfile.options import unknown_option
@@ -68,7 +68,11 @@ class _Parser:
     """Parses the logical lines of one file; errors and warnings are collected."""
 
     def __init__(self, source: Source) -> None:
+        from lark.exceptions import UnexpectedInput
+
         self._source = source
+        self._parse = _grammar(source.escape).parse
+        self._refusal = UnexpectedInput
         self.faults: list[Fault] = []
         self.warnings: list[ParseWarning] = []
 
@@ -77,38 +81,38 @@ class _Parser:
         try:
             return self._parsed(line)
         except LineError as error:
-            number, column = error.place or line.place(error.offset)
+            number, column = error.place_in(line)
             keyword = _keyword(line.text)
             message = f"{keyword.upper()}: {error.message}" if keyword.upper() in USAGE else error.message
             self.faults.append(self._source.fault(number, column, f"{line.place(0)[0]:3d} {message}"))
             return None
 
     def _parsed(self, line: LogicalLine) -> Instruction:
-        from lark import Token as Leaf
-        from lark.exceptions import UnexpectedInput
-
         context = self._context(line)
         try:
-            tree = _grammar(self._source.escape).parse(context.line.text)
-        except UnexpectedInput as error:
+            tree: Any = self._parse(context.line.text)
+        except self._refusal as error:
             raise _explained(error, context) from None
-        tokens = [Token(leaf.type, str(leaf), leaf.start_pos or 0) for leaf in tree.children if isinstance(leaf, Leaf)]
+        tokens = [Token(leaf.type, str(leaf), leaf.start_pos) for leaf in tree.children]
         instruction = to_instruction(tree.data, tokens, context, lambda start: self._trigger(context.line, start))
-        self.warnings += [ParseWarning(line=line.place(0)[0], text=warning) for warning in context.warnings]
+        for warning in context.warnings:
+            self.warnings.append(ParseWarning(line=line.place(0)[0], text=warning))
         return instruction
 
     def _trigger(self, line: LogicalLine, start: int) -> Instruction:
         try:
             return self._parsed(line.tail(start))
         except LineError as error:
-            raise LineError(start + error.offset, error.message, place=error.place) from None
+            raise LineError(start + error.offset, error.message, place=error.place, is_behind=error.is_behind) from None
 
     def _context(self, line: LogicalLine) -> Context:
         word = _keyword(line.text)
         keyword = word.upper()
         # Capitals of a few other letters are ASCII letters.
         if keyword not in USAGE or not word.isascii():
-            raise LineError(0, _unknown_keyword(word))
+            # Looking for a near one takes time, and a file of another kind has nothing but unknown ones.
+            is_shown = len(self.faults) < MAX_SHOWN
+            raise LineError(0, _unknown_keyword(word) if is_shown else "unknown instruction")
         if keyword not in ("RUN", "ONBUILD"):
             # Only the shell form of RUN has always shown and keyed trailing blanks.
             line = line._replace(text=line.text.rstrip(substitute.BLANKS))
@@ -187,11 +191,11 @@ def _explained(error: Exception, context: Context) -> LineError:
 
     text = context.line.text
     is_end = isinstance(error, UnexpectedToken) and error.token.type == "$END"
-    offset = len(text) if is_end else getattr(error, "pos_in_stream", 0)
-    rest = text[offset:]
+    offset = len(text.rstrip(substitute.BLANKS)) if is_end else getattr(error, "pos_in_stream", 0)
+    rest = "" if is_end else text[offset:]
     expected = f"expected: {USAGE[context.keyword]}"
     if not rest:
-        return LineError(offset, f"the line ends too early; {expected}")
+        return LineError(offset, f"the line ends too early; {expected}", is_behind=True)
     word = rest.split(maxsplit=1)[0] if rest.split() else rest
     quote = _open_quote(rest, context.escape)
     if quote is not None:

@@ -8,6 +8,7 @@ Tried alone from the command line, this module reads JSON lines; see `main`.
 """
 
 import enum
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -19,6 +20,10 @@ BLANKS = " \t\r\v\f"
 
 MAX_DEPTH = 25
 """How deep `${a:-${b:-…}}` may nest. Far beyond any use; it keeps hostile files from exhausting the stack."""
+
+MAX_GROWTH = 128 * 1024
+"""How many characters the variables in one word may come to. No program can be given a longer variable (Linux,
+execve(2), MAX_ARG_STRLEN); it keeps `ENV a=$a$a`, forty times, from filling the memory."""
 
 _SPECIAL = "@*#?-$!0"
 """Parameters of a shell that have no value here."""
@@ -70,16 +75,14 @@ def expand_words(
     `split_values` also splits the values of unquoted variables, as EXPOSE does. Raises as `expand`.
     """
     scanner = _Scanner(text, lookup, escape, unset, split_values=split_values)
-    words = [""]
+    words, parts = list[str](), list[str]()
     for piece, may_split in scanner.scan():
-        if may_split:
-            for character in piece:
-                if character not in BLANKS and character != "\n":
-                    words[-1] += character
-                elif words[-1]:
-                    words.append("")
-        else:
-            words[-1] += piece
+        first, *others = re.split(rf"[{BLANKS}\n]", piece) if may_split else [piece]
+        parts.append(first)
+        for other in others:
+            words.append("".join(parts))
+            parts = [other]
+    words.append("".join(parts))
     return ExpandedWords(tuple(word for word in words if word), scanner.unset_names())
 
 
@@ -131,7 +134,12 @@ class _Scanner:
         self._check_only = check_only
         self._position = 0
         self._depth = 0
+        self._growth = 0
+        self._read_again = 0
+        """Characters that were read in vain because they turned out to be no variable of ours."""
         self._names: dict[str, None] = {}
+        # What means nothing anywhere, so that long texts are read in large steps.
+        self._plain_text = re.compile(rf"""[^$"'/}}{re.escape(escape)}]+""")
 
     def unset_names(self) -> tuple[str, ...]:
         return tuple(self._names)
@@ -154,11 +162,17 @@ class _Scanner:
             elif character in "'\"" and self._has_quotes:
                 pieces.append((self._single() if character == "'" else self._double(), False))
             else:
-                pieces.append((character, True))
-                self._position += 1
+                pieces.append((self._plain_run(), True))
         if stop is not None:
             raise ExpansionProblem(word, start, f"expected {stop} before the end")
         return pieces
+
+    def _plain_run(self) -> str:
+        """Read at least one character that means nothing here, and those after it that mean nothing anywhere."""
+        start = self._position
+        match = self._plain_text.match(self._word, start + 1)
+        self._position = match.end() if match else start + 1
+        return self._word[start : self._position]
 
     def _escaped(self, stop: str | None, raw_escapes: bool) -> str:
         following = self._word[self._position + 1 : self._position + 2]
@@ -173,7 +187,9 @@ class _Scanner:
 
     def _escaped_in_text(self, stop: str | None) -> str:
         # As in a here-document of the shell, but escape characters count only in a run that ends at a `$`.
-        run = len(self._word) - self._position - len(self._word[self._position :].lstrip(self._escape))
+        run = 1
+        while self._word.startswith(self._escape, self._position + run):
+            run += 1
         following = self._word[self._position + run : self._position + run + 1]
         if (following == "$" and self._unset is not Unset.KEEP) or (stop is not None and following == stop):
             self._position += run + run % 2
@@ -205,10 +221,10 @@ class _Scanner:
                 continue
             following = word[self._position + 1 : self._position + 2]
             if character == self._escape and following and following in '"$' + self._escape:
-                self._position += 1
-                character = following
-            pieces.append(character)
-            self._position += 1
+                self._position += 2
+                pieces.append(following)
+                continue
+            pieces.append(self._plain_run())
         raise ExpansionProblem(word, start, "double quote is not closed")
 
     def _dollar(self) -> str:
@@ -223,12 +239,18 @@ class _Scanner:
             return self._braced(start)
         except ExpansionProblem:
             # Only the outermost level gives up: if each did, each would read the rest again, 2^depth times in all.
-            if self._unset is not Unset.KEEP or depth > 0:
+            if self._unset is not Unset.KEEP or depth > 0 or self._growth > MAX_GROWTH:
                 raise
-            self._position = start + 1
-            return "$"
+            return self._kept(start)
         finally:
             self._depth = depth
+
+    def _kept(self, start: int) -> str:
+        """Return text from a `$` on that is not ours; reading goes on behind it."""
+        self._read_again += self._position - start
+        # The text can be full of them, each of which looks like a variable up to the end.
+        self._position = start + 1 if self._read_again <= len(self._word) else len(self._word)
+        return self._word[start : self._position]
 
     def _name(self) -> str:
         word, start = self._word, self._position
@@ -246,9 +268,14 @@ class _Scanner:
 
     def _plain(self, name: str, start: int) -> str:
         value = self._get(name)
-        if value is not None:
-            return value
-        return self._missing(name, start)
+        return self._missing(name, start) if value is None else self._grown(value, start)
+
+    def _grown(self, value: str, start: int) -> str:
+        """Return a value that becomes part of the text, unless it is too much."""
+        self._growth += len(value)
+        if self._growth > MAX_GROWTH:
+            raise ExpansionProblem(self._word, start, f"variables come to more than {MAX_GROWTH} characters")
+        return value
 
     def _missing(self, name: str, start: int) -> str:
         if self._unset is Unset.ERROR:
@@ -275,7 +302,7 @@ class _Scanner:
         if modifier[-1] == "+":
             return word if is_set else ""
         if value is not None and is_set:
-            return value
+            return self._grown(value, start)
         if modifier[-1] == "-" or self._check_only:
             return word
         reason = word or ("is not allowed to be unset" if value is None else "is not allowed to be empty")
@@ -288,6 +315,8 @@ class _Scanner:
             raise ExpansionProblem(self._word, start, "expected } before the end")
         if not name:
             raise ExpansionProblem(self._word, start, "bad substitution, expected a name after ${")
+        if rest[0].isspace():
+            raise ExpansionProblem(self._word, start, f"expected }} or a modifier after ${{{name}")
         for operator in (":-", ":+", ":?", "##", "%%", "//", "}", "-", "+", "?", "#", "%", "/"):
             if rest.startswith(operator):
                 self._position += len(operator)
@@ -314,12 +343,19 @@ class _Scanner:
         pattern = self._pattern(word, start)
         if value is None:
             return self._missing(name, start)
+        self._grown(value, start)  # Whatever becomes of it: reading it takes time.
         is_double = len(modifier) == 2
         if is_replacement:
-            return pattern.replaced(value, replacement, everywhere=is_double)
-        if modifier[0] == "#":
-            return pattern.without_prefix(value, longest=is_double)
-        return pattern.without_suffix(value, longest=is_double)
+            return self._replaced(pattern, value, replacement, start, everywhere=is_double)
+        shortened = pattern.without_prefix if modifier[0] == "#" else pattern.without_suffix
+        return shortened(value, longest=is_double)
+
+    def _replaced(self, pattern: Pattern, value: str, replacement: str, start: int, *, everywhere: bool) -> str:
+        try:
+            result = pattern.replaced(value, replacement, everywhere=everywhere, limit=MAX_GROWTH)
+        except ValueError as error:
+            raise ExpansionProblem(self._word, start, str(error)) from None
+        return self._grown(result, start)
 
     def _pattern(self, word: str, start: int) -> Pattern:
         try:
