@@ -1,8 +1,8 @@
 """`python -m bench.dockerfiles`: how long reading Dockerfiles takes, usual ones and the worst that we can think of.
 
 Usual ones: the files of the tests' golden pairs, of `examples`, and those that the tests make by combination. The
-worst: `tests.core.dockerfile.torture`, 64 KB each. All in one process, in CPU time, the best of some rounds each, because this
-is about the work and not about the machine's other guests. The exit status is 1 if a goal was missed.
+worst: `tests.core.dockerfile.torture`, 64 KB each. All in one process, in CPU time, the best of some rounds each,
+because this is about the work and not about the machine's other guests. The exit status is 1 if a goal was missed.
 """
 
 import argparse

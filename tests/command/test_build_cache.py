@@ -137,9 +137,7 @@ def test_the_configuration_of_the_repository_is_shown(builds: Builds) -> None:
     assert document["configuration"] == configuration.read_text().splitlines()
     assert document["statistics"]["packs"] > 0
     assert "  packs are merged when there are more than 32 of a size: up to 16.0 MiB, up to 256.0 MiB\n" in text
-    few = builds.chimage.run(
-        "build-cache", "-v", env={"CH_IMAGE_KEEP_DELETED": "2", "SLURM_CPUS_ON_NODE": "1"}
-    ).stdout
+    few = builds.chimage.run("build-cache", "-v", env={"CH_IMAGE_KEEP_DELETED": "2", "SLURM_CPUS_ON_NODE": "1"}).stdout
     assert "  --gc keeps deleted images for 2 days, and uses 1 processor\n" in few
     assert document["keep_deleted"] == 30
 
