@@ -77,6 +77,8 @@ class Builder:
         self._is_current = False
         self._previous: Snapshot | None = None
         self._base_config = config
+        self._begun: tuple[int, Step] | None = None
+        """Number and step of the FROM, as long as nothing but that makes the state."""
         self.config = config
         self.counts = Counts()
 
@@ -112,6 +114,7 @@ class Builder:
         base = self._state
         if step.inputs is not None:
             self._state = base.child(step.inputs.key())
+            self._begun = number, step
         self.config = step.config
         self._announce(number, step, "hit" if base_is_known else "miss")
         self._site.journal.begin(number, step, base, base_is_known=base_is_known)
@@ -124,6 +127,7 @@ class Builder:
             self._announce(number, step, "none")
             return
         self._state = parent.child(step.inputs.key())
+        self._begun = None
         hit = None if self._is_current else site.cache.find(self._state)
         self._announce(number, step, "hit" if hit else "miss")
         counted = Counts(hits=int(hit is not None), misses=int(hit is None), modified=int(step.is_modified))
@@ -142,6 +146,8 @@ class Builder:
         site = self._site
         if self._snapshot is None:
             self._make_current()
+        if self._begun is not None:
+            self._record_from(*self._begun)
         snapshot = self._snapshot
         assert snapshot is not None
         # A directory that is there must hold what its name promises, also if nobody asked for it.
@@ -153,6 +159,14 @@ class Builder:
             site.images.publish(site.name)
             self._is_current = False
         return snapshot
+
+    def _record_from(self, number: int, step: Step) -> None:
+        """Make a snapshot of what FROM alone makes of its base: the same files, other arguments, no triggers."""
+        hit = None if self._is_current else self._site.cache.find(self._state)
+        if hit is not None:
+            self._snapshot = hit
+            return
+        self._carry_out(number, step)
 
     def _announce(self, number: int, step: Step, outcome: Literal["hit", "miss", "none"]) -> None:
         for text in step.warnings:

@@ -94,7 +94,7 @@ def _start(journal: Journal) -> Start:
     assert journal.start is not None
     assert journal.base_state is not None
     inputs = journal.start[1].inputs
-    return Start(journal.base, journal.base_state, {} if inputs is None else inputs.parameters["arguments"])
+    return Start(journal.base, journal.base_state, {} if inputs is None else inputs.parameters.get("arguments", {}))
 
 
 def _through_stage(journal: Journal, cause: Cause) -> Cause:

@@ -42,6 +42,8 @@ class Inputs(NamedTuple):
     """Finds an image that `--from` names. Raises ImageUnavailable."""
     forcer: Forcer
     with_xattrs: bool
+    platform_args: Callable[[], Mapping[str, str]]
+    """Arguments that tell platforms: known in FROM, elsewhere if ARG declares them."""
     by_content: bool = False
     """Source files are known by their content, and not by size and mtime."""
 
@@ -56,13 +58,17 @@ class Scope(NamedTuple):
     """The finished ones, by number."""
     stage: int = 0
     """The number of the present one."""
+    sets_cmd: bool = False
+    """A CMD is among the instructions before, in this stage."""
+    is_outside: bool = False
+    """Outside of stages (FROM, and ARG before it) what tells platforms needs no ARG."""
 
     def lookup(self, name: str) -> str | None:
         """Return the value of a variable; None if it is not set."""
         for values in (self.config.env, self.config.args, self.inputs.passed_in, PREDEFINED):
             if name in values:
                 return values[name]
-        return None
+        return self.inputs.platform_args().get(name) if self.is_outside else None
 
     def environment(self) -> dict[str, str]:
         """Return the environment of RUN."""

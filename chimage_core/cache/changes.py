@@ -8,7 +8,10 @@ from chimage_core.events.explain import Change
 
 BY_NAME = ("arguments", "variables", "labels")
 """Parameters that are values by name."""
-_TOLD_BY_TEXT = ("command", "script", "path", "shell", "patterns", "target", "options")
+_TOLD_BY_TEXT = (
+    *("command", "script", "path", "shell", "patterns", "target", "options"),
+    *("author", "ports", "signal", "Test", "trigger", "user", "volumes"),
+)
 _MODIFIED = ("command",)
 """Parameters that root emulation may change."""
 

@@ -42,6 +42,7 @@ def build(session: Session) -> int:
     _result(
         session,
         reference=str(result.reference),
+        names=[str(reference) for reference in result.names],
         path=result.path,
         state=result.state,
         hits=result.counts.hits,
@@ -208,7 +209,11 @@ def _build_request(session: Session) -> "BuildRequest":
         context=session.option("context"),
         file=session.option("file"),
         contexts=_build_contexts(session.option("build_context", [])),
-        tag=session.option("tag"),
+        tags=tuple(session.option("tag", [])),
+        target=session.option("target"),
+        labels=_labels(session.option("label", [])),
+        architecture=_architecture(session.option("platform"), settings.arch),
+        looks_for_newer=session.option("pull", False),
         build_args=_build_args(session.option("build_arg", []), settings.environment),
         passed_in=settings.passed_variables,
         binds=tuple(map(_bind, session.option("bind", []))),
@@ -222,6 +227,29 @@ def _build_request(session: Session) -> "BuildRequest":
         explains_hits=session.option("explain", False),
         read_stdin=lambda: sys.stdin.buffer.read(),
     )
+
+
+def _labels(given: Sequence[str]) -> dict[str, str]:
+    """Read `KEY=VALUE`; as in Docker, `KEY` alone has an empty value."""
+    pairs = [text.partition("=") for text in given]
+    for name, _, _ in pairs:
+        if not name:
+            raise UsageError("--label: expected KEY=VALUE, and KEY is empty")
+    return {name: value for name, _, value in pairs}
+
+
+def _architecture(platform: str | None, arch: str) -> str | None:
+    """Return what is asked for by `--platform` or `--arch`; None: whatever there is."""
+    if platform is None:
+        return None if arch in ("host", "yolo") else arch
+    from chimage_core.image.platform import Platform
+
+    parsed = Platform.parse(platform).usual
+    if parsed.system != "linux":
+        raise UsageError(f"--platform: only images for linux can be built, not for {parsed.system}")
+    if arch not in ("host", str(parsed)):
+        raise UsageError(f"--arch={arch} and --platform={platform} contradict each other", hint="give one of them")
+    return str(parsed)
 
 
 def _build_args(given: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:

@@ -217,18 +217,32 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--force-cmd", metavar="CMD,ARG1[,ARG2...]", action="append", help="add ARGs to command CMD in RUN instructions"
     )
+    build.add_argument(
+        "--label", metavar="KEY=VALUE", action="append", help="label the image, as LABEL at the end would"
+    )
     build.add_argument("-n", "--dry-run", action="store_true", help="don’t execute any instruction")
     build.add_argument(
         "--no-dockerignore", dest="dockerignore", action="store_false", help="don’t let .dockerignore exclude files"
     )
     build.add_argument("--parse-only", action="store_true", help="stop after parsing the Dockerfile, and print it")
     build.add_argument(
+        "--platform", metavar="[OS/]ARCH[/VARIANT]", help="build for this platform, as --arch does (OS: linux)"
+    )
+    build.add_argument("--pull", action="store_true", help="look for newer base images (not yet available: warns)")
+    build.add_argument(
         "--runner",
         metavar="NAME",
         choices=RUNNER_KINDS,
         help="what executes RUN: auto (default), python, ch-run or bwrap",
     )
-    build.add_argument("-t", "--tag", metavar="TAG", help="name of the image (default: inferred)")
+    build.add_argument(
+        "-t",
+        "--tag",
+        metavar="TAG",
+        action="append",
+        help="name of the image (default: inferred); repeated: more names",
+    )
+    build.add_argument("--target", metavar="STAGE", help="build only up to this stage, named by name or number")
     build.add_argument("context", metavar="CONTEXT", help="context directory; -: Dockerfile from stdin, no context")
 
 

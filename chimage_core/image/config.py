@@ -30,6 +30,7 @@ class ImageConfig(NamedTuple):
     """None: not set."""
     cmd: tuple[str, ...] | None = None
     user: str = ""
+    author: str = ""
     ports: tuple[str, ...] = ()
     stop_signal: str = ""
     healthcheck: Mapping[str, Any] | None = None
@@ -55,6 +56,7 @@ class ImageConfig(NamedTuple):
             "entrypoint": None if self.entrypoint is None else list(self.entrypoint),
             "cmd": None if self.cmd is None else list(self.cmd),
             "user": self.user or None,
+            "author": self.author or None,
             "ports": list(self.ports) or None,
             "stop_signal": self.stop_signal or None,
             "healthcheck": None if self.healthcheck is None else dict(self.healthcheck),
@@ -87,6 +89,7 @@ class ImageConfig(NamedTuple):
             entrypoint=_words(document, "entrypoint"),
             cmd=_words(document, "cmd"),
             user=_get(document, "user", str, ""),
+            author=_get(document, "author", str, ""),
             ports=_words(document, "ports") or (),
             stop_signal=_get(document, "stop_signal", str, ""),
             healthcheck=_get(document, "healthcheck", dict, None),

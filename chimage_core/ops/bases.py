@@ -12,7 +12,7 @@ from chimage_core.cache.protocol import Snapshot
 from chimage_core.cache.state import StateID
 from chimage_core.dockerfile.ast import Instruction
 from chimage_core.dockerfile.errors import telling_where
-from chimage_core.errors import ImageUnavailable
+from chimage_core.errors import ImageUnavailable, StageError
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.reference import Reference
 from chimage_core.ops.heads import config_of, needs_adoption, needs_settling, needs_unpacking, settle
@@ -43,10 +43,11 @@ class Base(NamedTuple):
 class Bases:
     """The images that one build needs."""
 
-    def __init__(self, workspace: Workspace, path: str, *, is_dry_run: bool) -> None:
-        """`path` is the Dockerfile's, for messages."""
+    def __init__(self, workspace: Workspace, path: str, architecture: str | None, *, is_dry_run: bool) -> None:
+        """`path` is the Dockerfile's, for messages. `architecture`: what images must be for; None: anything."""
         self._workspace = workspace
         self._path = path
+        self._architecture = architecture
         self._is_dry_run = is_dry_run
         self._new: set[str] = set()
         """Names of images that the cache did not know as they are."""
@@ -71,20 +72,41 @@ class Bases:
                     yield
                     return
 
-    def provide(self, image: Reference) -> Base:
-        """Return an image that is `locked`. Raises ImageUnavailable, CacheError."""
-        cache, name = self._workspace.cache, image.file_name
+    def provide(self, image: Reference, architecture: str | None = None) -> Base:
+        """Return an image that is `locked`, for `architecture` (None: for the build's).
+
+        Raises ImageUnavailable, CacheError.
+        """
+        architecture = architecture or self._architecture
+        there = []
+        for base in self._found(image.file_name):
+            if architecture is None or _is_for(base.config.architecture, architecture):
+                return base
+            there.append(base.config.architecture)
+        if there:
+            raise ImageUnavailable(
+                f"image is not there for architecture {architecture}: {image} (here is: {', '.join(there)})",
+                hint="pulling is not yet available; import it under a name of its own, and name that in FROM",
+            )
+        raise ImageUnavailable(
+            f"image not found in storage directory: {image}",
+            hint=f"pulling is not yet available; get the image here with: chimage import PATH {image}",
+        )
+
+    def _found(self, name: str) -> Iterator[Base]:
+        """Yield all that has the name: the user's own image first."""
         told = self._told(name) if self._is_dry_run else None
         if told is not None:
-            return told
+            yield told
+            return
+        cache = self._workspace.cache
+        own = cache.head(name)
+        if own is not None:
+            yield Base(own, own.state, cache.config(own), name not in self._new)
         # A site's image is what anybody starts from, but never replaces one of the user's own.
-        snapshot = cache.head(name) or cache.shared_head(name)
-        if snapshot is None:
-            raise ImageUnavailable(
-                f"image not found in storage directory: {image}",
-                hint=f"pulling is not yet available; get the image here with: chimage import PATH {image}",
-            )
-        return Base(snapshot, snapshot.state, cache.config(snapshot), name not in self._new)
+        shared = cache.shared_head(name)
+        if shared is not None:
+            yield Base(shared, shared.state, cache.config(shared), name not in self._new)
 
     def _settle(self, needed: Sequence[Needed]) -> None:
         """Put the images right. From here on they are what the cache says, whatever becomes of their directories."""
@@ -104,3 +126,18 @@ class Bases:
         cache = self._workspace.lasting_cache
         snapshot = cache.head(name) if needs_unpacking(self._workspace, name) else None
         return None if snapshot is None else Base(None, snapshot.state, cache.config(snapshot))
+
+
+def refuse_other(architecture: str, wanted: str, stage: str) -> None:
+    """Raise StageError if a stage is for another architecture than is wanted of it."""
+    if not _is_for(architecture, wanted):
+        raise StageError(
+            f"stage {stage} is for architecture {architecture}, not {wanted}",
+            hint="give --platform to the FROM of that stage, too",
+        )
+
+
+def _is_for(architecture: str, wanted: str) -> bool:
+    from chimage_core.image.platform import is_for
+
+    return is_for(architecture, wanted)

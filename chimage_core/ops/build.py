@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from chimage_core.build.builder import Counts
 from chimage_core.build.force import Forcer
-from chimage_core.build.plan import make_plan
+from chimage_core.build.plan import Plan, add_labels, make_plan, stop_at
 from chimage_core.dockerfile.ast import Dockerfile
 from chimage_core.errors import ContextError, UsageError, file_errors
 from chimage_core.events import Notice, Warned
@@ -32,8 +32,16 @@ class BuildRequest(NamedTuple):
     """Dockerfile, or `-`; None: `Dockerfile` or `Containerfile` in the context; standard input if there is none."""
     contexts: Mapping[str, str]
     """More directories, for `--from`, by name."""
-    tag: str | None
-    """None: infer it."""
+    tags: tuple[str, ...]
+    """Names of the image, the first one its own; empty: infer it."""
+    target: str | None
+    """Name or number of the last stage to build; None: all."""
+    labels: Mapping[str, str]
+    """Labels of the image besides those of the Dockerfile."""
+    architecture: str | None
+    """What base images must be for; None: whatever they are."""
+    looks_for_newer: bool
+    """Base images are to be compared with those of their registries."""
     build_args: Mapping[str, str]
     passed_in: Mapping[str, str]
     """Variables of the host that builds see."""
@@ -57,6 +65,8 @@ class BuildResult(NamedTuple):
     """What came of it."""
 
     reference: Reference
+    names: tuple[Reference, ...]
+    """All names of the image, that one first."""
     path: str
     """The unpacked image."""
     state: str | None
@@ -83,8 +93,10 @@ def build(workspace: Workspace, request: BuildRequest, dockerfile: Dockerfile) -
     """Build an image. Raises ChimageError; the images and the cache are then as they were, but for finished steps."""
     began = time.monotonic()
     emit = workspace.emit
-    reference = _tag(request)
-    plan = make_plan(dockerfile, reference, request.build_args, set(PASSED_VARIABLES))
+    reference, *others = _tags(request)
+    plan = _plan(request, dockerfile, reference)
+    if request.looks_for_newer:
+        emit(Warned(text="--pull: pulling is not yet available; base images are used as they are here"))
     for warning in dockerfile.warnings:
         emit(Warned(text=f"{dockerfile.path}:{warning.line}: {warning.text}"))
     emit(
@@ -95,9 +107,10 @@ def build(workspace: Workspace, request: BuildRequest, dockerfile: Dockerfile) -
             stages=len(plan.stages),
         )
     )
-    done = Stages(workspace, request, dockerfile, plan).build()
+    done = Stages(workspace, request, dockerfile, plan).build(others)
     result = BuildResult(
         reference,
+        (reference, *others),
         workspace.images.published(reference.file_name).root,
         done.state.hex if done.snapshot else None,
         done.counts,
@@ -106,6 +119,8 @@ def build(workspace: Workspace, request: BuildRequest, dockerfile: Dockerfile) -
         emit(Notice(level="info", text="dry run: nothing was executed"))
         return result
     emit(ImageReady(reference=str(reference), path=result.path))
+    for other in others:
+        emit(Notice(level="info", text=f"another name of it: {other}"))
     emit(
         BuildFinished(
             reference=str(reference),
@@ -129,9 +144,25 @@ def _dockerfile_path(request: BuildRequest) -> str:
     return other if not os.path.lexists(usual) and os.path.isfile(other) else usual
 
 
-def _tag(request: BuildRequest) -> Reference:
-    if request.tag is not None:
-        return Reference.parse(request.tag)
+def _tags(request: BuildRequest) -> list[Reference]:
+    if request.tags:
+        return list(dict.fromkeys(map(Reference.parse, request.tags)))
     from chimage_core.image.naming import infer_tag
 
-    return infer_tag(_dockerfile_path(request), request.context)
+    return [infer_tag(_dockerfile_path(request), request.context)]
+
+
+def _predefined(request: BuildRequest) -> tuple[str, ...]:
+    """Return names of arguments that need no ARG."""
+    if not request.build_args:
+        return ()
+    from chimage_core.image.platform import ARGUMENTS
+
+    return (*PASSED_VARIABLES, *ARGUMENTS)
+
+
+def _plan(request: BuildRequest, dockerfile: Dockerfile, reference: Reference) -> Plan:
+    plan = make_plan(dockerfile, reference, request.build_args, _predefined(request))
+    if request.target is not None:
+        plan = stop_at(plan, request.target, reference)
+    return add_labels(plan, request.labels) if request.labels else plan

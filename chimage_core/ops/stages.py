@@ -1,8 +1,10 @@
 """The stages of a build, one after the other: what each starts from, its instructions, the image that it makes."""
 
+import contextlib
 import functools
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.build.builder import Builder, Counts, Site, scratch_state
@@ -10,18 +12,18 @@ from chimage_core.build.context import SourceTree, open_context
 from chimage_core.build.instructions import arg, check, from_, origins, resolve
 from chimage_core.build.journal import Journal
 from chimage_core.build.origins import Names, Origin
-from chimage_core.build.plan import Plan, Stage
+from chimage_core.build.plan import Plan, Stage, refuse_unconsumed
 from chimage_core.build.scope import Inputs, Scope
 from chimage_core.build.step import Tools
 from chimage_core.cache.protocol import Snapshot
 from chimage_core.cache.state import StateID
-from chimage_core.dockerfile.ast import Dockerfile
+from chimage_core.dockerfile.ast import Cmd, Dockerfile, Instruction
 from chimage_core.dockerfile.errors import telling_where
 from chimage_core.events import Warned
 from chimage_core.events.build import StageStarted, StepResolved
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.reference import Reference
-from chimage_core.ops.bases import Base, Bases, Needed
+from chimage_core.ops.bases import Base, Bases, Needed, refuse_other
 from chimage_core.ops.heads import unpack
 from chimage_core.settings import PASSED_VARIABLES
 from chimage_core.workspace import Workspace
@@ -72,21 +74,25 @@ class Stages:
         self._workspace = workspace
         self._request = request
         self._plan = plan
-        self._bases = Bases(workspace, dockerfile.path, is_dry_run=request.is_dry_run)
+        self._bases = Bases(workspace, dockerfile.path, request.architecture, is_dry_run=request.is_dry_run)
         self._sources: list[Needed] = []
         """Images that files are taken from, as far as that is known before anything is built."""
-        self._finished: list[_Finished] = []
+        self._finished: dict[int, _Finished] = {}
+        """By number."""
         self._missed: dict[StateID, int] = {}
         self._inputs = _inputs(request, dockerfile, plan, lambda image: self._files.origin(image))
 
-    def build(self) -> Outcome:
-        """Build all stages, holding the locks of all names that are written or copied from."""
+    def build(self, others: Collection[Reference]) -> Outcome:
+        """Build all stages, holding the locks of all names that are written or copied from.
+
+        `others` are further names of the last stage's image.
+        """
         args = self._global_args()
         starts = [self._start(stage, args) for stage in self._plan.stages]
         self._sources = self._check()
         if self._request.is_dry_run:
             return self._build_all(starts)
-        made = {stage.reference.file_name for stage in self._plan.stages}
+        made = {reference.file_name for reference in (*(stage.reference for stage in self._plan.stages), *others)}
         pairs = zip(self._plan.stages, starts, strict=True)
         needed = [Needed(start.image, stage.from_) for stage, start in pairs if start.image is not None]
         with self._bases.locked(made, [*needed, *self._sources]):
@@ -94,7 +100,11 @@ class Stages:
                 for need in self._sources:
                     with telling_where(self._inputs.path, need.instruction):
                         self._files.origin(need.image)
-                return self._build_all(starts)
+                outcome = self._build_all(starts)
+                if others:
+                    assert outcome.snapshot is not None
+                    self._name(outcome.snapshot, others)
+                return outcome
             finally:
                 if "_files" in self.__dict__:
                     self._files.close()
@@ -108,17 +118,45 @@ class Stages:
         return ImageFiles(self._workspace, self._bases, made=made, locked=locked)
 
     def _build_all(self, starts: list[_Start]) -> Outcome:
+        if self._plan.unconsumed:
+            self._refuse_unconsumed(starts)
         total = Counts()
         for stage, start in zip(self._plan.stages, starts, strict=True):
             total = total.plus(self._build_stage(stage, start))
-        last = self._finished[-1]
+        last = self._finished[self._plan.stages[-1].number]
         return Outcome(last.snapshot, last.state, total)
+
+    def _name(self, snapshot: Snapshot, others: Collection[Reference]) -> None:
+        """Give an image further names: a directory only to those that have one, or where there is nothing else."""
+        cache, images = self._workspace.cache, self._workspace.images
+        for reference in others:
+            name = reference.file_name
+            cache.publish(name, snapshot)
+            if not cache.keeps_snapshots:
+                cache.restore(snapshot, images.workplace(name))
+                images.publish(name)
+            elif images.exists(name):
+                unpack(self._workspace, name, snapshot)
+            else:
+                images.note(name)
+
+    def _refuse_unconsumed(self, starts: list[_Start]) -> None:
+        """Refuse build arguments that neither the file nor a trigger of a base image declares."""
+        from chimage_core.ops.triggers import declared_arguments
+
+        names = set(self._plan.unconsumed)
+        for stage, start in zip(self._plan.stages, starts, strict=True):
+            if start.image is not None:
+                with telling_where(self._inputs.path, stage.from_):
+                    config = self._base(start).config
+                names -= declared_arguments(self._triggers(stage, start, config))
+        refuse_unconsumed(names, self._inputs.path)
 
     def _global_args(self) -> dict[str, str]:
         """Announce and return the arguments before the first FROM."""
         args: dict[str, str] = {}
         for number, instruction in enumerate(self._plan.global_args, start=1):
-            scope = self._scope(self._empty_config(args))
+            scope = self._scope_outside(args)
             expander = scope.expander(instruction)
             with telling_where(self._inputs.path, instruction):
                 values = arg.values_of(instruction, scope, expander)
@@ -140,7 +178,7 @@ class Stages:
 
     def _start(self, stage: Stage, args: Mapping[str, str]) -> _Start:
         with telling_where(self._inputs.path, stage.from_):
-            origin = from_.origin(stage.from_, self._scope(self._empty_config(args)))
+            origin = from_.origin(stage.from_, self._scope_outside(args))
             # The nearest earlier stage of that name wins over an image.
             for earlier in reversed(self._plan.stages[: stage.number]):
                 if earlier.alias == origin.text.lower():
@@ -165,27 +203,56 @@ class Stages:
         workspace.emit(StageStarted(stage=stage.number, alias=stage.alias, reference=str(stage.reference)))
         with telling_where(path, stage.from_):
             base = self._base(start)
+        triggers = self._triggers(stage, start, base.config)
         with Builder(self._site(stage, start), base.snapshot, base.state, base.config) as builder:
             with telling_where(path, stage.from_):
                 first = from_.resolve(stage.from_, start.origin, base.config, base_is_stage=start.stage is not None)
                 builder.begin(stage.first_step, first, base_is_known=base.is_known)
-            for number, instruction in enumerate(stage.instructions, start=stage.first_step + 1):
-                with telling_where(path, instruction):
-                    builder.step(number, resolve(instruction, self._scope(builder.config, stage.number)))
+            sets_cmd = False
+            for number, instruction, telling in self._steps(stage, start, triggers, base.config.onbuild):
+                with telling_where(path, instruction), telling:
+                    builder.step(
+                        number, resolve(instruction, self._scope(builder.config, stage.number, sets_cmd=sets_cmd))
+                    )
+                sets_cmd = sets_cmd or isinstance(instruction, Cmd)
             snapshot = builder.snapshot
             if not self._request.is_dry_run:
-                is_last = stage.number == len(self._plan.stages) - 1
+                is_last = stage is self._plan.stages[-1]
                 snapshot = builder.finish(unpack=is_last or not workspace.cache.keeps_snapshots)
-        self._finished.append(_Finished(stage, snapshot, builder.state, builder.config))
+        self._finished[stage.number] = _Finished(stage, snapshot, builder.state, builder.config)
         return builder.counts
 
+    def _steps(
+        self, stage: Stage, start: _Start, triggers: Sequence[Instruction], sources: Sequence[str]
+    ) -> "Iterator[tuple[int, Instruction, contextlib.AbstractContextManager[None]]]":
+        """Yield numbers and instructions of a stage, and what tells more in errors."""
+        if triggers:
+            from chimage_core.ops.triggers import telling_trigger
+
+            for trigger, source in zip(triggers, sources, strict=True):
+                yield stage.first_step, trigger, telling_trigger(start.origin.text, source)
+        for number, instruction in enumerate(stage.instructions, start=stage.first_step + 1):
+            yield number, instruction, contextlib.nullcontext()
+
+    def _triggers(self, stage: Stage, start: _Start, base: ImageConfig) -> list[Instruction]:
+        if not base.onbuild:
+            return []
+        from chimage_core.ops.triggers import read_triggers
+
+        return read_triggers(base.onbuild, start.origin.text, self._inputs.path, stage.from_)
+
     def _base(self, start: _Start) -> Base:
+        architecture = start.origin.architecture
         if start.stage is not None:
             done = self._finished[start.stage]
+            if architecture is not None:
+                refuse_other(done.config.architecture, architecture, start.origin.text)
             return Base(done.snapshot, done.state, done.config)
-        if start.image is None:
-            return Base(None, scratch_state(self._workspace.architecture), self._empty_config({}))
-        return self._bases.provide(start.image)
+        if start.image is not None:
+            return self._bases.provide(start.image, start.origin.architecture)
+        architecture = architecture or self._request.architecture or self._workspace.architecture
+        config = ImageConfig(architecture=architecture)
+        return Base(None, scratch_state(config.architecture), config)
 
     def _site(self, stage: Stage, start: _Start) -> Site:
         workspace, request = self._workspace, self._request
@@ -231,11 +298,16 @@ class Stages:
             suggests=request.suggests_force,
         )
 
-    def _scope(self, config: ImageConfig, stage: int = 0) -> Scope:
+    def _scope(self, config: ImageConfig, stage: int, *, sets_cmd: bool) -> Scope:
         stages = {
-            done.stage.number: Origin(done.state, functools.partial(self._stage_tree, done)) for done in self._finished
+            number: Origin(done.state, functools.partial(self._stage_tree, done))
+            for number, done in self._finished.items()
         }
-        return Scope(inputs=self._inputs, config=config, stages=stages, stage=stage)
+        return Scope(inputs=self._inputs, config=config, stages=stages, stage=stage, sets_cmd=sets_cmd)
+
+    def _scope_outside(self, args: Mapping[str, str]) -> Scope:
+        config = ImageConfig(architecture=self._workspace.architecture, args=args)
+        return Scope(inputs=self._inputs, config=config, stages={}, is_outside=True)
 
     def _stage_tree(self, done: _Finished) -> SourceTree:
         """Return the files of a finished stage, unpacked if they are not yet."""
@@ -244,9 +316,6 @@ class Stages:
         unpack(self._workspace, name, done.snapshot)
         label = f"stage {done.stage.alias or done.stage.number}"
         return SourceTree(images.published(name).root, label, is_image=True)
-
-    def _empty_config(self, args: Mapping[str, str]) -> ImageConfig:
-        return ImageConfig(architecture=self._workspace.architecture, args=args)
 
 
 def _inputs(
@@ -272,6 +341,7 @@ def _inputs(
         forcer=request.forcer,
         with_xattrs=request.with_xattrs,
         by_content=request.caches_by_content,
+        platform_args=functools.partial(_platform_args, request),
     )
 
 
@@ -281,3 +351,12 @@ def _contexts(request: "BuildRequest") -> dict[str, SourceTree]:
         name.lower(): open_context(path, None, label=f"context {name}", is_filtered=request.is_filtered)
         for name, path in request.contexts.items()
     }
+
+
+def _platform_args(request: "BuildRequest") -> dict[str, str]:
+    from chimage_core.image import platform
+    from chimage_core.image.architecture import host_architecture
+
+    host = host_architecture(os.uname().machine)
+    given = {name: value for name, value in request.build_args.items() if name in platform.ARGUMENTS}
+    return {**platform.arguments(request.architecture or host, host), **given}

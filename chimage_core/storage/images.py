@@ -150,9 +150,15 @@ class Images:
         with file_errors("write note about image", place.side):
             os.utime(place.side, ns=(modified, modified))
 
+    def note(self, name: str) -> None:
+        """Make it known that there is an image of this name, though only in the build cache. Raises FileError."""
+        side = self._layout.published(name).side
+        with file_errors("write note about image", side):
+            os.makedirs(side, exist_ok=True)
+
     def packed_away(self) -> tuple[str, ...]:
-        """Return the names of images without a directory that once had one, sorted: those that still have a head in the
-        build cache can be unpacked again. Needs no lock."""
+        """Return the names of images without a directory that once had one, or of which there is a `note`, sorted:
+        those that have a head in the build cache can be unpacked. Needs no lock."""
         names = _directories(self._layout.sides) - _directories(self._layout.images) - _directories(self._layout.works)
         return tuple(reference.file_name for reference in references(sorted(names)))
 

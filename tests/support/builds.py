@@ -1,12 +1,14 @@
 """Builds of small images, as command tests do them: a storage directory with a base image, and a build context."""
 
 import hashlib
+import json
 import os
 import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.cli import Chimage, CliResult
 
@@ -50,6 +52,11 @@ class Builds:
     def read(self, path: str, name: str = "image+latest") -> str:
         """Return the content of a file of an image."""
         return (self.image(name) / path.lstrip("/")).read_text()
+
+    def metadata(self, name: str = "image+latest") -> dict[str, Any]:
+        """Return the configuration that an image has inside."""
+        found: dict[str, Any] = json.loads(self.read("ch/metadata.json", name))
+        return found
 
     def names(self) -> list[str]:
         """Return what `list` lists."""

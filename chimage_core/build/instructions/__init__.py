@@ -4,7 +4,9 @@ Resolving is pure but for looking at the metadata of COPY's sources. What an ins
 its step's effect.
 """
 
+import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from chimage_core.build.instructions import arg, copy, env, label, run, shell, unsupported, workdir
@@ -13,43 +15,30 @@ from chimage_core.build.step import Step
 from chimage_core.cache.inputs import CACHE_BY
 from chimage_core.dockerfile import ast
 
-_Resolver = Callable[[Any, Scope], Step]
-
-
-def _resolve_rsync(instruction: ast.Rsync, scope: Scope) -> Step:
-    from chimage_core.build.instructions import rsync  # Few Dockerfiles have it.
-
-    return rsync.resolve(instruction, scope)
-
-
-def _check_rsync(instruction: ast.Rsync, path: str) -> None:
-    from chimage_core.build.instructions import rsync
-
-    rsync.check(instruction, path)
-
-
-_RESOLVERS: dict[type[ast.Instruction], _Resolver] = {
-    ast.Arg: arg.resolve,
-    ast.Copy: copy.resolve,
-    ast.Env: env.resolve,
-    ast.Label: label.resolve,
-    ast.Rsync: _resolve_rsync,
-    ast.Run: run.resolve,
-    ast.Shell: shell.resolve,
-    ast.Workdir: workdir.resolve,
+_MODULES: dict[type[ast.Instruction], ModuleType] = {
+    ast.Arg: arg,
+    ast.Copy: copy,
+    ast.Env: env,
+    ast.Label: label,
+    ast.Run: run,
+    ast.Shell: shell,
+    ast.Workdir: workdir,
 }
+"""Each has `resolve`, and `check` and `origins` if they have something to do there."""
 
-
-_CHECKS: dict[type[ast.Instruction], Callable[[Any, str], None]] = {
-    ast.Copy: copy.check,
-    ast.Rsync: _check_rsync,
-    ast.Run: run.check,
+_RARE: dict[type[ast.Instruction], str] = {
+    ast.Cmd: "command",
+    ast.Entrypoint: "command",
+    ast.Expose: "recorded",
+    ast.HealthCheck: "recorded",
+    ast.Maintainer: "recorded",
+    ast.OnBuild: "onbuild",
+    ast.Rsync: "rsync",
+    ast.StopSignal: "recorded",
+    ast.User: "recorded",
+    ast.Volume: "recorded",
 }
-
-
-_ORIGINS: dict[type[ast.Instruction], Callable[[Any], tuple[str, ...]]] = {
-    ast.Copy: copy.origins,
-}
+"""Modules of what fewer Dockerfiles have: imported where it is met, because every module costs time at each start."""
 
 
 def check(instruction: ast.Instruction, path: str) -> None:
@@ -57,15 +46,15 @@ def check(instruction: ast.Instruction, path: str) -> None:
 
     `path` is the Dockerfile's. Raises DockerfileError.
     """
-    if type(instruction) in _CHECKS:
-        _CHECKS[type(instruction)](instruction, path)
+    check_it: Callable[[Any, str], None] | None = getattr(_module(instruction), "check", None)
+    if check_it is not None:
+        check_it(instruction, path)
 
 
 def origins(instruction: ast.Instruction) -> tuple[str, ...]:
     """Return all that an instruction names with `--from`, as far as it is known before anything is built."""
-    if type(instruction) not in _ORIGINS:
-        return ()
-    return tuple(name for name in _ORIGINS[type(instruction)](instruction) if "$" not in name)
+    names: Callable[[Any], tuple[str, ...]] | None = getattr(_module(instruction), "origins", None)
+    return () if names is None else tuple(name for name in names(instruction) if "$" not in name)
 
 
 def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
@@ -73,8 +62,7 @@ def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
 
     `check` has not refused it.
     """
-    resolver: _Resolver = _RESOLVERS.get(type(instruction), unsupported.resolve)
-    step = resolver(instruction, scope)
+    step: Step = _module(instruction).resolve(instruction, scope)
     inputs = step.inputs
     if inputs is None:
         return step
@@ -85,3 +73,10 @@ def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
     if inputs.sources and scope.inputs.by_content:
         inputs = inputs._replace(parameters={**inputs.parameters, CACHE_BY: "content"})
     return step._replace(inputs=inputs, config=step.config._replace(history=(*step.config.history, entry)))
+
+
+def _module(instruction: ast.Instruction) -> ModuleType:
+    rare = _RARE.get(type(instruction))
+    if rare is not None:
+        return importlib.import_module(f"{__name__}.{rare}")
+    return _MODULES.get(type(instruction), unsupported)

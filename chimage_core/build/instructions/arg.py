@@ -1,8 +1,8 @@
 """ARG: declare build arguments.
 
 A value comes from `--build-arg`, else from the default, else from the same ARG before the first FROM, else there is
-none. Defining an argument is a miss when its value changed, whether or not it is used (manual, "Variable
-substitution"), except for those that the host passes in.
+none; those that tell platforms have one of their own. Defining an argument is a miss when its value changed, whether or
+not it is used (manual, "Variable substitution"), except for those that the host passes in.
 """
 
 from collections.abc import Mapping
@@ -44,9 +44,10 @@ def announced(values: Mapping[str, str | None]) -> str:
 def _value(name: str, default: str | None, scope: Scope, expander: Expander) -> str | None:
     given = scope.inputs.build_args.get(name)
     if given is not None:
-        return expander.expand(given)
+        return expander.expand_variables(given)  # Quotes in it were meant: the user's shell has taken off its own.
     if name in scope.inputs.passed_in:
         return scope.inputs.passed_in[name]
     if default is not None:
         return expander.expand(default)
-    return scope.config.args.get(name)
+    value = scope.config.args.get(name)
+    return scope.inputs.platform_args().get(name) if value is None else value
