@@ -1,0 +1,3 @@
+export SCRATCH=${SCRATCH:-/tmp/scratch-$$}
+mkdir -p "$SCRATCH"
+trap 'rmdir "$SCRATCH"' EXIT

@@ -1,0 +1,1 @@
+int nc_put(const char *path, const char *variable, double value);

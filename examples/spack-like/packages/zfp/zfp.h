@@ -1,0 +1,1 @@
+int zfp_precision(int bits);
