@@ -23,7 +23,7 @@ class Execution(NamedTuple):
     """The image before it."""
     script: str | None
     """Text of the program that the command executes, if it is in the Dockerfile."""
-    run: Callable[[Argv], RunResult]
+    run: Callable[[Argv, Emulation], RunResult]
     """Execute a command. What several commands change is one change: that of the RUN."""
     modified: Callable[[Argv], None]
     """To be called with the command that is executed instead, because of what is in the image."""

@@ -25,7 +25,7 @@ from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs.changes import AnythingChanged, Changes, UpperChanged
 from chimage_core.rootfs.directories import make_directories
 from chimage_core.rootfs.place import ImagePlace
-from chimage_core.runner.protocol import Bind, OutputChunks, Overlay, RunRequest, RunResult
+from chimage_core.runner.protocol import Bind, Emulation, OutputChunks, Overlay, RunRequest, RunResult
 
 if TYPE_CHECKING:
     from chimage_core.build.force.tail import Tail
@@ -133,8 +133,8 @@ class Execute(NamedTuple):
     def _run(self, request: RunRequest, tools: Tools) -> RunResult:
         """Have the forcer execute the command, perhaps after others, all in the same container file system."""
 
-        def run(argv: Argv) -> RunResult:
-            return tools.runner().run(request._replace(argv=argv), tools.cancel)
+        def run(argv: Argv, emulation: Emulation) -> RunResult:
+            return tools.runner().run(request._replace(argv=argv, emulation=emulation), tools.cancel)
 
         def modified(argv: Argv) -> None:
             from chimage_core.events.force import CommandModified
