@@ -82,7 +82,7 @@ RESULTS = {
     "r-like": Result(("* DONE (stats2 0.3.1)",), ("usr/local/lib/R/site-library/base2/DESCRIPTION",)),
     "render-like": Result(("rendered by software: 121 pixels",), ("srv/disc.pbm",)),
     "site-users": Result(("physics has 2 members", "new files: 640"), ("data/chemistry", "home/carol")),
-    "spack-like": Result(("miniapp: precision 32",), ("opt/view/bin/miniapp", "opt/software/*/*/zfp-1.0-*/.spack")),
+    "spack-like": Result(("miniapp: precision 32",), ("opt/view/bin/mini*", "opt/software/*/*/zfp-1.0-*/.spack")),
     "stream-threads": Result(
         ("triad with 4 threads: 700000", "triad with 2 threads: 700000"), ("usr/local/bin/stream",)
     ),
