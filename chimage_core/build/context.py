@@ -6,6 +6,7 @@ there. Sources are described by their metadata only, because a cache lookup must
 asks for their content. Source: ch-image manual, "COPY" and "RSYNC", "Build cache".
 """
 
+import operator
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from chimage_core.fs.paths import resolve_in_root
 if TYPE_CHECKING:
     from chimage_core.build.ignore import IgnoreRules
 
+_NAME = operator.attrgetter("name")
 _IGNORE_FILES = (".dockerignore", ".containerignore")
 
 
@@ -240,16 +242,35 @@ def _walk(source: Source, seen: set[str]) -> Iterator[tuple[str, str, os.stat_re
         if parent not in seen:
             seen.add(parent)
             yield path, parent, os.lstat(path)
+    status = os.lstat(source.path)
+    yield source.path, source.name, status
+    if stat.S_ISDIR(status.st_mode):
+        yield from _walk_below(source)
+
+
+def _walk_below(source: Source) -> Iterator[tuple[str, str, os.stat_result]]:
     excludes = source.exclusion()
     below = len(source.path) + 1
-    pending = [(source.path, source.name, os.lstat(source.path))]
+    pending = [_listed(source.path)]
+    names = [f"{source.name}/"]
     while pending:
-        path, name, status = pending.pop()
-        yield path, name, status
-        if stat.S_ISDIR(status.st_mode):
-            with os.scandir(path) as entries:
-                children = sorted(entries, key=lambda entry: entry.name, reverse=True)
-            for entry in children:
-                path_below = f"{path}/{entry.name}"
-                if excludes is None or not excludes(path_below[below:], entry.is_dir(follow_symlinks=False)):
-                    pending.append((path_below, f"{name}/{entry.name}", entry.stat(follow_symlinks=False)))
+        if not pending[-1]:
+            pending.pop()
+            names.pop()
+            continue
+        entry = pending[-1].pop()
+        path = entry.path
+        is_directory = entry.is_dir(follow_symlinks=False)
+        if excludes is not None and excludes(path[below:], is_directory):
+            continue
+        name = names[-1] + entry.name
+        yield path, name, entry.stat(follow_symlinks=False)
+        if is_directory:
+            pending.append(_listed(path))
+            names.append(f"{name}/")
+
+
+def _listed(path: str) -> "list[os.DirEntry[str]]":
+    """Return the entries of a directory, last first."""
+    with os.scandir(path) as entries:
+        return sorted(entries, key=_NAME, reverse=True)

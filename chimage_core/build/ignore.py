@@ -151,24 +151,25 @@ class Sieve:
     def __init__(self, top: str, rules: Iterable[tuple[IgnoreRules, str]]) -> None:
         """`top` is the host path of a directory; each set of rules comes with the path of `top` as it sees it."""
         self._top = top
-        pairs = list(rules)
-        self._rules = [each for each, _ in pairs]
-        self._places: dict[str, list[Place]] = {"": [each.at(path) for each, path in pairs]}
+        self._inside = {"": [(each, each.at(path)) for each, path in rules]}
+        """Of directories that were asked for: how each set of rules sees them."""
         self._counts: dict[str, bool] = {}
         """Of directories that were looked into: is there something in it that counts?"""
 
     def __call__(self, path: str, is_directory: bool) -> bool:
         """Return whether to leave out an entry by its path relative to the top. Raises OSError."""
         parent, _, name = path.rpartition("/")
-        places = [rules.enter(place, name) for rules, place in zip(self._rules, self._places[parent], strict=True)]
-        excluding = [(rules, place) for rules, place in zip(self._rules, places, strict=True) if rules.excludes(place)]
+        is_excluded = is_hopeless = False
+        here = []
+        for rules, above in self._inside[parent]:
+            place = rules.enter(above, name)
+            here.append((rules, place))
+            if place.rule >= 0 and rules.excludes(place):
+                is_excluded = True
+                is_hopeless = is_hopeless or not rules.may_include_below(place)
         if is_directory:
-            self._places[path] = places
-        if not excluding:
-            return False
-        if not is_directory or not all(rules.may_include_below(place) for rules, place in excluding):
-            return True
-        return not self._has_content(path)
+            self._inside[path] = here
+        return is_excluded and (not is_directory or is_hopeless or not self._has_content(path))
 
     def is_empty(self) -> bool:
         """Return whether nothing at all in the top directory counts. Raises OSError."""

@@ -10,14 +10,18 @@ from chimage_core.cache.protocol import Snapshot
 from chimage_core.errors import ImageUnavailable, StorageBusy
 from chimage_core.image.reference import Reference
 from chimage_core.ops.bases import Base, Bases
+from chimage_core.ops.heads import needs_settling, settle
 from chimage_core.workspace import Workspace
 
 
 class ImageFiles:
     """The images of one build."""
 
-    def __init__(self, workspace: Workspace, bases: Bases, *, made: Collection[str], locked: Collection[str]) -> None:
+    def __init__(
+        self, workspace: Workspace, bases: Bases, *, made: Collection[str], locked: Collection[str], is_dry_run: bool
+    ) -> None:
         """`made`: names (file form) that this build makes; `locked`: others that are locked for reading."""
+        self._is_dry_run = is_dry_run
         self._workspace = workspace
         self._bases = bases
         self._made = frozenset(made)
@@ -36,12 +40,21 @@ class ImageFiles:
         name = image.file_name
         base = self._found.get(name)
         if base is None:
+            self._settle(name)
             try:
                 base = self._found[name] = self._bases.provide(image)
             except ImageUnavailable as error:
                 error.message += f"\n  no earlier stage and no --build-context is called {image}, either"
                 raise
         return Origin(base.state, functools.partial(self._tree, image, base.snapshot), is_image=True)
+
+    def _settle(self, name: str) -> None:
+        """Put an image right that was not known before the build. Raises StorageBusy, since nobody is waited for."""
+        workspace = self._workspace
+        if self._is_dry_run or name in self._readable or name in self._made or not needs_settling(workspace, name):
+            return
+        with workspace.locks.at_once().images(write=(name,)):
+            settle(workspace, name)
 
     def _tree(self, image: Reference, snapshot: Snapshot | None) -> SourceTree:
         name = image.file_name

@@ -115,7 +115,8 @@ class Stages:
 
         made = [stage.reference.file_name for stage in self._plan.stages]
         locked = [need.image.file_name for need in self._sources]
-        return ImageFiles(self._workspace, self._bases, made=made, locked=locked)
+        is_dry_run = self._request.is_dry_run
+        return ImageFiles(self._workspace, self._bases, made=made, locked=locked, is_dry_run=is_dry_run)
 
     def _build_all(self, starts: list[_Start]) -> Outcome:
         if self._plan.unconsumed:

@@ -108,3 +108,22 @@ def test_build_contexts(builds: Builds, tmp_path: Path) -> None:
 def test_build_contexts_that_make_no_sense(builds: Builds, value: str) -> None:
     result = builds.build("FROM base", f"--build-context={value}", check=False).expect(2)
     assert "--build-context" in result.stderr
+
+
+def test_an_image_that_the_cache_does_not_know_yet(tools: Builds) -> None:
+    """It was made without cache, and only a variable tells that it is needed."""
+    tools.build("FROM base\nRUN mkdir /opt && echo new > /opt/tool", "--no-cache", tag="fresh")
+    tools.build("FROM base\nARG name=fresh\nCOPY --from=$name /opt /opt")
+    assert tools.read("opt/tool") == "new\n"
+    tools.build("FROM base\nCOPY --from=fresh /opt /opt2")
+    assert tools.read("opt2/tool") == "new\n"
+
+
+def test_an_image_of_a_shared_cache_stays_where_it_is(tools: Builds, tmp_path: Path) -> None:
+    mine = Builds(type(tools.chimage)(tmp_path / "mine"), tools.context)
+    dockerfile = "FROM base\nCOPY --from=tools:1 /opt /opt"
+    option = f"--cache-shared={tools.chimage.storage}"
+    mine.build(dockerfile, option)
+    assert mine.read("opt/tool") == "1\n"
+    assert mine.names() == ["image:latest (amd64)"]
+    assert marks(mine.build(dockerfile, option)) == "**"
