@@ -1,9 +1,9 @@
 """A file by its URL, for ADD: looked up without its content, fetched once, kept by what is known of it.
 
 What a server tells of a file (ETag, Last-Modified, length) names its version. A file of which it tells nothing has to
-be fetched to know it; a file with a promised digest needs no question at all. Downloads are kept beside those of images,
-under names made of that, so that a build that breaks later need not fetch again. Source: RFC 9110, 8.8 (validators),
-13 (conditions), 14 (ranges).
+be fetched to know it; a file with a promised digest needs no question at all. Downloads are kept beside those of
+images, under names made of that, so that a build that breaks later need not fetch again. Source: RFC 9110, 8.8
+(validators), 13 (conditions), 14 (ranges).
 """
 
 import contextlib
