@@ -36,6 +36,8 @@ class Source(NamedTuple):
     parents: tuple[tuple[str, str], ...] = ()
     """Directories that are copied without what is in them, each into the one before it: its name, and its host path.
     A source that is a directory is the last one."""
+    is_archive: bool = False
+    """A tar archive, whose content is meant."""
 
     def exclusion(self) -> Callable[[str, bool], bool] | None:
         """Return what says which entries below to leave out, as `copy_tree(exclude=)` asks; None: nothing at all.

@@ -36,7 +36,7 @@ def copy_files(copy: "CopyFiles", place: ImagePlace, tools: Tools) -> Changes:
     chmod = None if copy.chmod is None else parse_mode(copy.chmod)
     with accessible(place.root, copy.target):
         target = copy.target if copy.follows_links else _without_links(place.root, copy.target)
-        return PathsChanged(tuple(_Copy(place.root, tools, chmod).to(target, sources, copy.documents)))
+        return PathsChanged(tuple(_Copy(place, tools, chmod).to(target, sources, copy.documents)))
 
 
 def _without_links(root: str, target: str) -> str:
@@ -54,18 +54,21 @@ def _without_links(root: str, target: str) -> str:
 class _Copy:
     """One copy under way."""
 
-    def __init__(self, root: str, tools: Tools, chmod: Chmod | None) -> None:
-        self._root = root
+    def __init__(self, place: ImagePlace, tools: Tools, chmod: Chmod | None) -> None:
+        self._place = place
+        self._root = place.root
         self._tools = tools
         self._chmod = chmod
         self._parents: dict[str, str] = {}
         """Directories that were made after those above a source: path → where their metadata come from."""
+        self._unpacked: list[str] = []
+        """What archives have changed, relative to the root: their links may lead anywhere in the image."""
 
     def to(self, target: str, sources: list[Source], documents: "tuple[Document, ...]") -> list[str]:
         """Copy everything; return the paths that changed, relative to the root."""
         existing = resolve_in_root(self._root, target)
         several = len(sources) + len(documents) > 1
-        is_directory = bool(sources) and (os.path.isdir(sources[0].path) or bool(sources[0].parents))
+        is_directory = bool(sources) and _is_directory(sources[0])
         if not (target.endswith("/") or several or is_directory or os.path.isdir(existing)):
             # A symlink at the target is followed, also to where nothing is yet.
             _, made = make_directories(self._root, os.path.relpath(os.path.dirname(existing), self._root))
@@ -75,14 +78,20 @@ class _Copy:
                 self._document(document, existing)
             return [made or os.path.relpath(existing, self._root)]
         directory, made = make_directories(self._root, target)
-        changed = [name for source in sources for name in self._into(directory, source)]
+        changed = []
+        for source in sources:
+            if source.is_archive:
+                self._unpack(source, directory, is_new=made is not None)
+            else:
+                changed += self._into(directory, source)
         for document in documents:
             self._document(document, f"{directory}/{document.name}")
             changed.append(document.name)
         self._finish_parents()
         inside = os.path.relpath(directory, self._root)
         # All of it is below what was made.
-        return [made] if made else [os.path.normpath(f"{inside}/{name}") for name in dict.fromkeys(changed)]
+        copied = [made] if made else [os.path.normpath(f"{inside}/{name}") for name in dict.fromkeys(changed)]
+        return copied + self._unpacked
 
     def _into(self, directory: str, source: Source) -> list[str]:
         """Copy one source into a directory; return the names of what changed there."""
@@ -96,6 +105,24 @@ class _Copy:
         name = os.path.basename(source.name)
         self._file(source.path, f"{here}/{name}")
         return [source.parents[0][0] if source.parents else name]
+
+    def _unpack(self, source: Source, directory: str, *, is_new: bool) -> None:
+        """Unpack an archive into a directory. Permissions are its own."""
+        from chimage_core.layer.added import add_tarball
+        from chimage_core.layer.report import tell
+
+        tools = self._tools
+        inside = os.path.relpath(directory, self._root)
+        report, changed = add_tarball(
+            source.path,
+            self._place,
+            "" if inside == "." else inside,
+            is_new=is_new,
+            xattrs=tools.with_xattrs,
+            cancel=tools.cancel,
+        )
+        tell(report, tools.emit)
+        self._unpacked += changed
 
     def _parent(self, path: str, origin: str) -> None:
         """Make one of the directories above a source. It is at the second level or deeper: anything else gives way."""
@@ -135,7 +162,7 @@ class _Copy:
         )
         warn_left_out(report.refused_xattrs, tools.emit)
         if report.sockets:
-            tools.emit(Warned(text=f"COPY: sockets left out of {source.name}: {', '.join(report.skipped)}"))
+            tools.emit(Warned(text=f"sockets left out of {source.name}: {', '.join(report.skipped)}"))
 
     def _file(self, source: str, target: str) -> None:
         self._clear(target)
@@ -154,8 +181,13 @@ class _Copy:
     def _clear(self, target: str) -> None:
         if stat.S_ISDIR(_mode(target)):
             name = os.path.relpath(target, self._root)
-            raise ContextError(f"can't COPY: a directory of the image is in the way: /{name}")
+            raise ContextError(f"a directory of the image is in the way: /{name}")
         remove_tree(target)  # Replaced, never written into: it may share its inode with another name.
+
+
+def _is_directory(source: Source) -> bool:
+    """Return whether a source needs a directory as target, even alone."""
+    return os.path.isdir(source.path) or source.is_archive or bool(source.parents)
 
 
 def _mode(path: str) -> int:
@@ -172,7 +204,7 @@ def _refuse_storage(sources: list[Source], place: ImagePlace) -> None:
     for source in sources:
         if os.path.commonpath((source.path, image)) == source.path and not _leaves_out(source, image):
             raise ContextError(
-                f"can't COPY: the storage directory is inside the source: {source.path}",
+                f"the storage directory is inside the source: {source.path}",
                 hint="choose another directory with --storage, or exclude it with .dockerignore",
             )
 

@@ -17,6 +17,7 @@ from chimage_core.dockerfile.substitute import Unset
 from chimage_core.image.config import ImageConfig
 
 if TYPE_CHECKING:
+    from chimage_core.build.remote import Remote
     from chimage_core.image.reference import Reference
 
 PREDEFINED: Mapping[str, str] = {
@@ -40,6 +41,8 @@ class Inputs(NamedTuple):
     """What `--from` may name."""
     image_files: "Callable[[Reference], Origin]"
     """Finds an image that `--from` names. Raises ImageUnavailable."""
+    remote: "Callable[[], Remote]"
+    """Gets what is on other machines."""
     forcer: Forcer
     with_xattrs: bool
     platform_args: Callable[[], Mapping[str, str]]

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from chimage_core.cache.inputs import CACHE_BY, StepInputs
+from chimage_core.cache.inputs import CACHE_BY, REMOTE, StepInputs
 from chimage_core.cache.sources import SourceFile, is_same_but_touched, source_files
 from chimage_core.events.explain import Change
 
-BY_NAME = ("arguments", "variables", "labels")
+BY_NAME = ("arguments", "variables", "labels", REMOTE)
 """Parameters that are values by name."""
 _TOLD_BY_TEXT = (
     *("command", "script", "path", "shell", "patterns", "target", "options"),
@@ -57,7 +57,9 @@ def by_name(label: Any, before: dict[str, Any], after: dict[str, Any]) -> Change
 
 
 def _by_name(before: StepInputs, after: StepInputs) -> bool:
-    return any(label in before.parameters or label in after.parameters for label in BY_NAME)
+    """Return whether values say all that the text says."""
+    labels = {*before.parameters, *after.parameters}
+    return not labels.isdisjoint(BY_NAME) and REMOTE not in labels
 
 
 def _option(label: str, before: Any, after: Any) -> Change:

@@ -15,6 +15,8 @@ _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 """To make an encoder for each key would cost more than to use it."""
 
 
+REMOTE = "remote"
+"""Parameter that says by what files and repositories of other machines are known, by URL."""
 CACHE_BY = "--cache-by"
 """Parameter that says how sources are described; missing: by metadata."""
 

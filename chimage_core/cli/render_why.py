@@ -95,6 +95,8 @@ def _summary_of_changes(cause: Cause) -> str:
         return "the text of the instruction changed"
     if kinds == {"stage"}:
         return "the stage that it copies from changed"
+    if kinds == {"remote"}:
+        return "what it fetches changed"
     if kinds <= set(_NAMES) and len(kinds) == 1:
         return f"another value of {_NAMES[kinds.pop()]}"
     return "it is not computed from the same as before"
@@ -136,7 +138,7 @@ def _value(change: Change) -> str:
         return f"{change.name} {_cut(word_diff(str(change.before), str(change.after)))}"
     if change.what == "stage":
         return f"it copies from {_copied_from(change.before)} -> {_copied_from(change.after)}"
-    if change.what == "option":
+    if change.what in ("option", "remote"):
         if change.before is None and change.after is None:
             return change.name
         if change.before is None or change.after is None:

@@ -25,9 +25,9 @@ class Recorded(NamedTuple):
 class Change(NamedTuple):
     """One thing that a step depends on, and that is different now."""
 
-    what: Literal["text", "arguments", "variables", "labels", "source", "stage", "option", "base"]
+    what: Literal["text", "arguments", "variables", "labels", "remote", "source", "stage", "option", "base"]
     name: str
-    """Of the argument, variable, label, source file, option or base image; of the instruction for its text."""
+    """Of the argument, variable, label, URL, source file, option or base image; of the instruction for its text."""
     attribute: str | None
     """Of a source file: `type`, `mode` (octal), `size`, `mtime` (ns), `target` or an extended attribute, None: the
     whole file. Of a base: `state`, `from` or `time`."""

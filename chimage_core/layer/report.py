@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from chimage_core.events import Notice, Sink, Warned
+from chimage_core.fs.xattr import warn_left_out
+
 _MAX_WARNINGS = 20
 
 
@@ -34,3 +37,19 @@ class UnpackReport:
         """Add a warning, unless there are many already."""
         if len(self.warnings) < _MAX_WARNINGS:
             self.warnings.append(text)
+
+
+def tell(report: UnpackReport, emit: Sink) -> None:
+    """Say what was left out, and what was odd."""
+    warn_left_out(report.refused_xattrs, emit)
+    for text in report.warnings:
+        emit(Warned(text=text))
+    for count, what in (
+        (report.devices, "device files left out"),
+        (report.fifos, "FIFOs left out"),
+        (report.below_dev, "files in /dev left out, which containers get from the host"),
+        (report.setuid, "files lost their setuid or setgid bits, which mean nothing without privilege"),
+        (report.capabilities, "files lost their capabilities, which mean nothing without privilege"),
+    ):
+        if count:
+            emit(Notice(level="info", text=f"{what}: {count}"))

@@ -12,6 +12,7 @@ from chimage_core.fs.xattr import warn_left_out
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.reference import Reference
 from chimage_core.layer.archive import unpack_tarball
+from chimage_core.layer.report import tell
 from chimage_core.ops.heads import note_origin
 from chimage_core.rootfs import metadata, permissions, skeleton
 from chimage_core.rootfs.changes import AnythingChanged
@@ -105,14 +106,4 @@ def _unpack(workspace: Workspace, request: ImportRequest, root: str) -> None:
         if request.path not in error.message:  # Most come from where only a stream is known.
             error.message += f"\n  {request.path}"
         raise
-    warn_left_out(report.refused_xattrs, workspace.emit)
-    for text in report.warnings:
-        workspace.emit(Warned(text=text))
-    for count, what in (
-        (report.devices, "device files left out"),
-        (report.fifos, "FIFOs left out"),
-        (report.setuid, "files lost their setuid or setgid bits, which mean nothing without privilege"),
-        (report.capabilities, "files lost their capabilities, which mean nothing without privilege"),
-    ):
-        if count:
-            workspace.emit(Notice(level="info", text=f"{what}: {count}"))
+    tell(report, workspace.emit)

@@ -30,6 +30,7 @@ from chimage_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from chimage_core.build.explaining import Explainer
+    from chimage_core.build.remote import Remote
     from chimage_core.ops.build import BuildRequest
     from chimage_core.ops.image_files import ImageFiles
 
@@ -80,7 +81,9 @@ class Stages:
         self._finished: dict[int, _Finished] = {}
         """By number."""
         self._missed: dict[StateID, int] = {}
-        self._inputs = _inputs(request, dockerfile, plan, lambda image: self._files.origin(image))
+        self._inputs = _inputs(
+            request, dockerfile, plan, lambda image: self._files.origin(image), lambda: workspace.remote
+        )
 
     def build(self, others: Collection[Reference]) -> Outcome:
         """Build all stages, holding the locks of all names that are written or copied from.
@@ -320,7 +323,11 @@ class Stages:
 
 
 def _inputs(
-    request: "BuildRequest", dockerfile: Dockerfile, plan: Plan, image_files: Callable[[Reference], Origin]
+    request: "BuildRequest",
+    dockerfile: Dockerfile,
+    plan: Plan,
+    image_files: Callable[[Reference], Origin],
+    remote: "Callable[[], Remote]",
 ) -> Inputs:
     context = None
     if request.context != "-":
@@ -339,6 +346,7 @@ def _inputs(
         context=context,
         names=Names(tuple(stage.alias for stage in plan.stages), _contexts(request)),
         image_files=image_files,
+        remote=remote,
         forcer=request.forcer,
         with_xattrs=request.with_xattrs,
         by_content=request.caches_by_content,

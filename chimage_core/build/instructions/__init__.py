@@ -27,6 +27,7 @@ _MODULES: dict[type[ast.Instruction], ModuleType] = {
 """Each has `resolve`, and `check` and `origins` if they have something to do there."""
 
 _RARE: dict[type[ast.Instruction], str] = {
+    ast.Add: "add",
     ast.Cmd: "command",
     ast.Entrypoint: "command",
     ast.Expose: "recorded",

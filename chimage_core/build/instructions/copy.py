@@ -12,7 +12,7 @@ from chimage_core.build.scope import Expander, Scope
 from chimage_core.build.selection import Selection
 from chimage_core.build.step import Step, Tools
 from chimage_core.cache.inputs import StepInputs
-from chimage_core.dockerfile.ast import Copy
+from chimage_core.dockerfile.ast import Add, Copy
 from chimage_core.dockerfile.errors import InstructionProblem
 from chimage_core.errors import ContextError
 from chimage_core.rootfs.changes import Changes
@@ -59,13 +59,9 @@ def resolve(instruction: Copy, scope: Scope) -> Step:
     """Return the step of a COPY. Sources in a directory of the host are looked at, by metadata only."""
     expander = scope.expander(instruction)
     patterns = [expander.expand(word) for word in instruction.sources]
-    dest = expander.expand(instruction.dest)
-    if not dest or "\0" in dest:
-        raise scope.problem(instruction, f"the destination is {'not a path' if dest else 'empty after substitution'}")
-    # The slash at the end says "a directory", and joining would lose it.
-    target = posixpath.join("/", scope.config.workdir, f"{dest}/" if instruction.parents else dest)
-    documents = tuple(_document(instruction, scope, expander, number) for number in range(len(instruction.heredocs)))
-    options = _options(instruction, scope, expander)
+    target, dest = target_of(instruction, scope, expander)
+    documents = documents_of(instruction, scope, expander)
+    options = options_of(instruction, scope, expander)
     selection = Selection(tuple(patterns), instruction.parents, tuple(options.get("--exclude", ())))
     sources = _sources(instruction, scope, expander, selection)
     text = f"{[*patterns, *(f'<<{document.name}' for document in documents)]!r} -> {dest!r}"
@@ -104,8 +100,20 @@ def check_mode(mode: str, problem: Callable[[str], InstructionProblem]) -> None:
         raise problem(f"--chmod: {error}") from None
 
 
-def _options(instruction: Copy, scope: Scope, expander: Expander) -> dict[str, Any]:
-    """Return the options that change what is copied, by label. Those that are not used must not change cache keys."""
+def target_of(instruction: Copy | Add, scope: Scope, expander: Expander) -> tuple[str, str]:
+    """Return the destination as a path in the image, and as the instruction has it. Raises InstructionProblem."""
+    dest = expander.expand(instruction.dest)
+    if not dest or "\0" in dest:
+        raise scope.problem(instruction, f"the destination is {'not a path' if dest else 'empty after substitution'}")
+    # The slash at the end says "a directory", and joining would lose it.
+    keeps_parents = isinstance(instruction, Copy) and instruction.parents
+    return posixpath.join("/", scope.config.workdir, f"{dest}/" if keeps_parents else dest), dest
+
+
+def options_of(instruction: Copy | Add, scope: Scope, expander: Expander) -> dict[str, Any]:
+    """Return the options of COPY and ADD that change what is copied, by label. Those that are not used must not change
+    cache keys. Raises InstructionProblem.
+    """
     options: dict[str, Any] = {}
     if instruction.chmod is not None:
         options["--chmod"] = expander.expand(instruction.chmod)
@@ -114,18 +122,21 @@ def _options(instruction: Copy, scope: Scope, expander: Expander) -> dict[str, A
         options["--exclude"] = [expander.expand(pattern) for pattern in instruction.excludes]
     if instruction.link:
         options["--link"] = True
-    if instruction.parents:
+    if isinstance(instruction, Copy) and instruction.parents:
         options["--parents"] = True
     return options
 
 
-def _document(instruction: Copy, scope: Scope, expander: Expander, number: int) -> Document:
-    heredoc = instruction.heredocs[number]
-    name = posixpath.basename(heredoc.name)
-    if name in ("", ".", ".."):
-        raise scope.problem(instruction, f"a here-document can’t be a file of this name: {heredoc.name}")
-    content = heredoc.content
-    return Document(name, expander.expand_document(content) if heredoc.expand else content)
+def documents_of(instruction: Copy | Add, scope: Scope, expander: Expander) -> tuple[Document, ...]:
+    """Return the here-documents of COPY and ADD. Raises InstructionProblem."""
+    documents = []
+    for heredoc in instruction.heredocs:
+        name = posixpath.basename(heredoc.name)
+        if name in ("", ".", ".."):
+            raise scope.problem(instruction, f"a here-document can’t be a file of this name: {heredoc.name}")
+        content = heredoc.content
+        documents.append(Document(name, expander.expand_document(content) if heredoc.expand else content))
+    return tuple(documents)
 
 
 def _sources(instruction: Copy, scope: Scope, expander: Expander, selection: Selection) -> _Sources:

@@ -44,7 +44,9 @@ def test_files_and_their_names(word: str, name: str) -> None:
     assert (found.url, found.name) == (word, name)
 
 
-@pytest.mark.parametrize("word", ["file", "./git@h:x", "dir/x.git", "a@b", "-o@h:x", "u@-oProxyCommand=x:y", "a:b", "ext::x://y"])
+@pytest.mark.parametrize(
+    "word", ["file", "./git@h:x", "dir/x.git", "a@b", "-o@h:x", "u@-oProxyCommand=x:y", "a:b", "ext::x://y"]
+)
 def test_names_in_the_context(word: str) -> None:
     assert parse_source(word) is None
 
