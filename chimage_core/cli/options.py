@@ -79,6 +79,7 @@ def _common_options() -> _Parser:
     common = _Parser(add_help=False)
     group = common.add_argument_group("options of all subcommands (also before the subcommand)")
     group.add_argument("-a", "--arch", metavar="ARCH", help="architecture: yolo, host (default) or a name")
+    group.add_argument("--always-download", action="store_true", help="download also what was downloaded before")
     cache = group.add_mutually_exclusive_group()
     for name, text in (
         ("cache", "use the build cache (default)"),
@@ -112,6 +113,7 @@ def _common_options() -> _Parser:
     xattrs.add_argument("--xattrs", dest="xattrs", action="store_true", help="keep xattrs and ACLs (default)")
     xattrs.add_argument("--no-xattrs", dest="xattrs", action="store_false", help="ignore xattrs and ACLs")
     group.add_argument("-s", "--storage", metavar="DIR", help="storage directory (default: /var/tmp/$USER.ch)")
+    group.add_argument("--tls-no-verify", action="store_true", help="don’t verify TLS certificates (risky)")
     loudness = group.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", action=_Count, help="be quieter (can be repeated)")
     loudness.add_argument("-v", "--verbose", action=_Count, help="tell more (can be repeated)")

@@ -40,7 +40,7 @@ class StepResolved(Event):
     text: str
     """One line, without the name."""
     outcome: Literal["hit", "miss", "none"]
-    """`none`: nothing to look up (ARG before FROM, unsupported instructions)."""
+    """`none`: nothing to look up (ARG before FROM)."""
     state: str | None
     """State ID after this step (hexadecimal); None where the step makes no state."""
 

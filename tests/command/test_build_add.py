@@ -15,7 +15,15 @@ import pytest
 from tests.support.archives import directory, file, hardlink, header, symlink, tar
 from tests.support.builds import Builds, announced, contents, marks
 from tests.support.host import needs_program
-from tests.support.servers import LAST_MODIFIED, LAST_MODIFIED_NS, FileServer, make_repository, serve_files, serve_git
+from tests.support.servers import (
+    LAST_MODIFIED,
+    LAST_MODIFIED_NS,
+    FileServer,
+    make_repository,
+    self_signed,
+    serve_files,
+    serve_git,
+)
 
 pytestmark = pytest.mark.userns
 
@@ -207,7 +215,7 @@ def test_a_directory_needs_a_name_and_the_url_may_not_have_one(builds: Builds, s
 
 @pytest.mark.network
 def test_no_file_name_of_a_url_leads_out(builds: Builds, server: FileServer) -> None:
-    server.add("/..%2f..%2fevil", b"evil")
+    server.add("/..%2F..%2Fevil", b"evil")
     result = builds.build(f"FROM base\nADD {server.url}/..%2f..%2fevil /etc/", check=False).expect(1)
     assert "URL does not end in a file name" in result.stderr
 
@@ -235,7 +243,6 @@ def test_credentials_in_a_url_are_shown_and_kept_nowhere(builds: Builds, server:
     for path in (*builds.image().rglob("*"), *Path(builds.chimage.storage, "cache").rglob("*")):
         if path.is_file() and not path.is_symlink():
             assert b"s3cr3t" not in path.read_bytes()
-    assert marks(builds.build(f"FROM base\nADD {url.replace('me:', 'you:').replace('you:', 'me:')} /f")) == "**"
 
 
 @pytest.mark.network
@@ -243,6 +250,21 @@ def test_proxies_of_the_environment_are_used(builds: Builds, server: FileServer)
     server.add("/f", b"by proxy")
     builds.build("FROM base\nADD http://nowhere.example/f /f", env={"http_proxy": server.url})
     assert builds.read("f") == "by proxy"
+
+
+@pytest.mark.network
+@needs_program("openssl")
+def test_certificates_are_checked(builds: Builds, tmp_path: Path) -> None:
+    context, certificate = self_signed(tmp_path)
+    with serve_files(context) as server:
+        dockerfile = f"FROM base\nADD {server.add('/f', b'by tls')} /f"
+        result = builds.build(dockerfile, check=False).expect(1)
+        assert "certificate not accepted: 127.0.0.1" in result.stderr
+        assert "--tls-no-verify" in result.stderr
+        builds.build(dockerfile, env={"SSL_CERT_FILE": str(certificate)})
+        result = builds.build(dockerfile, "--rebuild", "--tls-no-verify", env={"REQUESTS_CA_BUNDLE": "/nonexistent"})
+        assert "Warning" not in result.stderr
+    assert builds.read("f") == "by tls"
 
 
 @pytest.mark.network
@@ -257,7 +279,7 @@ def test_a_download_that_is_interrupted_leaves_nothing(builds: Builds, server: F
         process.communicate(timeout=20)
         assert process.returncode == 128 + signal.SIGINT
     assert os.listdir(Path(builds.chimage.storage, "blobs")) == []
-    assert builds.names() == ["base:latest"] or "image" not in " ".join(builds.names())
+    assert not [name for name in builds.names() if name.startswith("image")]
 
 
 @pytest.mark.network
@@ -325,7 +347,7 @@ def test_a_repository_is_known_by_its_commit(builds: Builds, git: str, tmp_path:
     assert f"{url}#main: commit [-{first}-]{{+{second}+}}" in result.stderr
     for checksum in (second, second[:12]):
         builds.build(f"FROM base\nADD --checksum={checksum} {url}#main /d")
-    result = builds.build(f"FROM base\nADD --checksum={first} {url}#main /d", check=False).expect(1)
+    result = builds.build(f"FROM base\nADD --checksum={first} {url}#main /d", "--rebuild", check=False).expect(1)
     assert f"expected commit {first}, found {second}" in result.stderr
 
 
@@ -370,6 +392,6 @@ def test_several_kinds_at_once(builds: Builds, server: FileServer) -> None:
     add_bytes(builds, "p.tar", PACKAGE)
     builds.write("f", "f")
     url = server.add("/u", b"u", headers={"Last-Modified": LAST_MODIFIED})
-    result = builds.build(f"FROM base\nADD f p.tar {url} <<doc /d\ntext\ndoc\nRUN cat /d/*")
+    result = builds.build(f"FROM base\nADD f p.tar {url} <<doc /d\ntext\ndoc\nRUN cat /d/g")
     assert sorted(os.listdir(builds.image() / "d")) == ["doc", "f", "g", "p", "u"]
     assert announced(result)[1].endswith(f"ADD ['f', 'p.tar', '{url}', '<<doc'] -> '/d'")

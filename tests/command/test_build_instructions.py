@@ -121,17 +121,6 @@ def test_workdir_through_a_link_of_the_image_stays_inside(builds: Builds, tmp_pa
     assert os.listdir(tmp_path / "outside") == []
 
 
-# ADD comes later: what it would do must not be left out in silence
-
-
-@pytest.mark.parametrize("instruction", ["ADD file /"])
-def test_an_instruction_that_is_not_there_yet_is_named(builds: Builds, instruction: str) -> None:
-    builds.write("file")
-    result = builds.build(f"FROM base\n{instruction}", check=False)
-    assert instruction.split()[0] in result.stderr
-    assert "not yet supported" in result.stderr
-
-
 # The whole
 
 

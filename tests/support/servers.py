@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import ssl
 import subprocess
 import threading
 import time
@@ -94,6 +95,19 @@ def _running(handler: type[BaseHTTPRequestHandler], context: Any = None) -> Iter
         finally:
             server.shutdown()
             thread.join()
+
+
+def self_signed(directory: Path) -> tuple[ssl.SSLContext, Path]:
+    """Return a context for a server that calls itself 127.0.0.1, and its certificate, which nobody has signed."""
+    path = directory / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{path}.key", "-out", path],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, f"{path}.key")
+    return context, path
 
 
 class _Handler(BaseHTTPRequestHandler):

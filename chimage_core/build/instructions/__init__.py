@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from chimage_core.build.instructions import arg, copy, env, label, run, shell, unsupported, workdir
+from chimage_core.build.instructions import arg, copy, env, label, run, shell, workdir
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Step
 from chimage_core.cache.inputs import CACHE_BY
@@ -77,7 +77,5 @@ def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
 
 
 def _module(instruction: ast.Instruction) -> ModuleType:
-    rare = _RARE.get(type(instruction))
-    if rare is not None:
-        return importlib.import_module(f"{__name__}.{rare}")
-    return _MODULES.get(type(instruction), unsupported)
+    module = _MODULES.get(type(instruction))
+    return module or importlib.import_module(f"{__name__}.{_RARE[type(instruction)]}")

@@ -3,8 +3,6 @@
 import hashlib
 import os
 import signal
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +21,8 @@ from chimage_core.errors import (
 )
 from chimage_core.registry.fetch import Downloads
 from chimage_core.registry.transport import Network, Transport
-from tests.support.servers import LAST_MODIFIED, LAST_MODIFIED_NS, FileServer, serve_files
+from tests.support.host import needs_program
+from tests.support.servers import LAST_MODIFIED, LAST_MODIFIED_NS, FileServer, self_signed, serve_files
 
 pytestmark = pytest.mark.network
 
@@ -281,26 +280,18 @@ def test_a_proxy_is_used_unless_excepted(server: FileServer, make: Make) -> None
         make(proxies={"HTTP_PROXY": "http://127.0.0.1:1", "no_proxy": no_proxy}).look(f"{server.url}/f")
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that nobody has signed, with its key."""
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{path}.key", "-out", path],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return path
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    return tmp_path / "certificate.pem"
 
 
 @pytest.fixture
-def tls(certificate: Path) -> Iterator[FileServer]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, f"{certificate}.key")
-    with serve_files(context) as files:
+def tls(tmp_path: Path) -> Iterator[FileServer]:
+    with serve_files(self_signed(tmp_path)[0]) as files:
         yield files
 
 
+@needs_program("openssl")
 def test_certificates_are_checked_unless_told_otherwise(
     tls: FileServer, make: Make, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,6 +304,7 @@ def test_certificates_are_checked_unless_told_otherwise(
     make(verify=False).look(url)
 
 
+@needs_program("openssl")
 def test_a_redirect_that_gives_up_https_needs_a_checksum(tls: FileServer, server: FileServer, make: Make) -> None:
     target = server.add("/f", b"content")
     url = tls.add("/r", b"", statuses=[(302, {"Location": target})] * 3)
