@@ -227,6 +227,17 @@ def test_a_command_that_fails_takes_the_preparation_with_it(builds: Builds) -> N
     assert "--force=fakeroot: init step 1: $ apk update && apk add fakeroot" in told
 
 
+def test_what_comes_along_with_fakeroot_may_need_privilege(builds: Builds) -> None:
+    """In Fedora it brings util-linux, which has files of another group, and there is no fakeroot yet to help."""
+    builds.write(
+        "apk", "#!/bin/sh\ncp /stub/fakeroot /bin/fakeroot\ntouch /write\nchown 0:5 /write || exit 4\n", mode=0o755
+    )
+    dockerfile = _distribution(builds, "alpine", "COPY apk /bin/", "RUN touch /log && apk add x")
+    failed = builds.build(dockerfile, "--force=fakeroot", check=False).expect(1)
+    # The RUN itself was reached, where the stub of fakeroot pretends nothing.
+    assert "RUN command exited with 4" in failed.stderr
+
+
 def test_the_preparation_is_part_of_the_run_that_needed_it(builds: Builds) -> None:
     """Everything is one state: what hits has the program, and with another mode nothing hits."""
     dockerfile = _distribution(builds, "alpine", "RUN apk add one")

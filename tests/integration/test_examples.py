@@ -24,6 +24,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 OF_THE_DEMONSTRATION = {"hello"}
 """Built by another test, of README."""
 ALWAYS = {"mpi-hello", "modules", "spack-like", "variables"}
+WITH_RSYNC = {"site-tree"}
 
 
 class Result(NamedTuple):
@@ -75,6 +76,8 @@ RESULTS = {
     "mpi-microbench": Result(
         ("allreduce 512 bytes: measured", "barrier 0 bytes: measured"), ("usr/local/libexec/microbench/barrier",)
     ),
+    "onbuild-app": Result(("built ring", "the ring has 1 of 1", "release"), ("opt/app/bin/ring",)),
+    "onbuild-base": Result((), ("usr/local/bin/build-app",)),
     "openfoam-like": Result(
         ("Time = 1000, T in the middle = 50.0",), ("opt/OpenFOAM/*/platforms/*/lib/libfiniteVolume.so",)
     ),
@@ -82,6 +85,7 @@ RESULTS = {
     "r-like": Result(("* DONE (stats2 0.3.1)",), ("usr/local/lib/R/site-library/base2/DESCRIPTION",)),
     "render-like": Result(("rendered by software: 121 pixels",), ("srv/disc.pbm",)),
     "site-users": Result(("physics has 2 members", "new files: 640"), ("data/chemistry", "home/carol")),
+    "site-tree": Result(("site software 3.1", "version-3.1"), ("opt/site/bin/site-info",)),
     "spack-like": Result(("miniapp: precision 32",), ("opt/view/bin/mini*", "opt/software/*/*/zfp-1.0-*/.spack")),
     "stream-threads": Result(
         ("triad with 4 threads: 700000", "triad with 2 threads: 700000"), ("usr/local/bin/stream",)
@@ -148,9 +152,12 @@ def test_all_examples_are_looked_at() -> None:
     assert len(RESULTS) >= 25
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.slow]) for name in RESULTS]
-)
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    found = [] if name in ALWAYS else [pytest.mark.slow]
+    return [*found, pytest.mark.rsync] if name in WITH_RSYNC else found
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(name)) for name in RESULTS])
 def test_example(site: Site, name: str) -> None:
     """It comes to what it should, and the second time all of it is in the cache."""
     built = site.build(name)
