@@ -90,6 +90,10 @@ RESULTS = {
     "stream-threads": Result(
         ("triad with 4 threads: 700000", "triad with 2 threads: 700000"), ("usr/local/bin/stream",)
     ),
+    "tarball-sources": Result(
+        ("configure: float numbers, prefix /opt/fftlike", "wisdom for numbers of 4 bytes"),
+        ("opt/fftlike/bin/fftlike-wisdom",),
+    ),
     "variables": Result(
         ("major 4, minor 2.1, name code-4.2.1-plain, A 2, B 1",), ("opt/code-4.2.1-plain/variables.txt",)
     ),
