@@ -145,6 +145,10 @@ class Layout:
         """Lock file of an image name."""
         return _entry(self.locks, name)
 
+    def cache_mount(self, key: str) -> str:
+        """Directory of one cache of `RUN --mount=type=cache`."""
+        return _entry(self.mounts, key)
+
     def published(self, name: str) -> ImagePlace:
         """Where the finished image is."""
         return ImagePlace(name, _entry(self.images, name), _entry(self.sides, name))

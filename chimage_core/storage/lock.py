@@ -17,6 +17,7 @@ from chimage_core.events import Sink
 from chimage_core.storage.holder import Holder
 from chimage_core.storage.layout import Layout
 from chimage_core.storage.lockfile import FLOCK_MISSING, FlockFile, LinkFile, LockFile
+from chimage_core.text import printable
 
 _NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _WRITABLE_HINT = "the storage directory must be writable; choose another with --storage"
@@ -78,6 +79,12 @@ class Locks:
             for name in sorted(writing.union(read)):
                 path = self._layout.name_lock(name)
                 stack.enter_context(self._held(path, f"image {name}", name in writing))
+            yield
+
+    @contextlib.contextmanager
+    def cache_mount(self, directory: str, number: int, name: str) -> Iterator[None]:
+        """Hold a copy of a cache of `RUN --mount=type=cache` exclusively; `name` is its ID. Raises as `storage` does."""
+        with self._held(f"{directory}/{number}.lock", f"cache mount {printable(name)}", True):
             yield
 
     @contextlib.contextmanager
