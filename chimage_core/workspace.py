@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from chimage_core.cache.inputs_store import InputsStore
     from chimage_core.cache.protocol import Cache
     from chimage_core.registry.remote import Remote
+    from chimage_core.storage.cache_mounts import CacheMounts
 
 
 class Workspace:
@@ -74,6 +75,13 @@ class Workspace:
     def lasting_cache(self) -> "GitCache":
         """The build cache on the disk, also where `cache` is off: deleting and recovering concern it, too."""
         return self._open_git_cache(self._has_overlays)
+
+    @cached_property
+    def cache_mounts(self) -> "CacheMounts":
+        """Contents of RUN --mount=type=cache."""
+        from chimage_core.storage.cache_mounts import CacheMounts
+
+        return CacheMounts(self.layout, self.locks)
 
     @cached_property
     def inputs(self) -> "InputsStore":

@@ -115,6 +115,7 @@ _MEANINGLESS = {
     "secret": ("from", "ro", "rw"),
     "ssh": ("env", "from", "source", "ro", "rw", "mode"),
 }
+_SHARING: dict[str, Sharing] = {"shared": "shared", "private": "private", "locked": "locked"}
 _TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)i?b?", re.IGNORECASE | re.ASCII)
 _MOST_BITS = 0o7777
@@ -191,9 +192,10 @@ def _bind(values: _Values) -> BindMount:
 
 
 def _cache(values: _Values) -> CacheMount:
-    sharing = (values.get("sharing", "shared") or "").lower()
-    if sharing not in ("shared", "private", "locked"):
-        raise ValueError(f"no such sharing: {sharing or 'empty'} (there are: shared, private, locked)")
+    name = (values.get("sharing", "shared") or "").lower()
+    sharing = _SHARING.get(name)
+    if sharing is None:
+        raise ValueError(f"no such sharing: {name or 'empty'} (there are: {', '.join(_SHARING)})")
     origin = values.get("from")
     if "source" in values and origin is None:
         raise ValueError("source needs from=…: it says what a new cache is filled with")
@@ -229,7 +231,9 @@ def _secret(values: _Values) -> SecretMount:
             raise ValueError(f"this id needs a target: {name}")
         target = f"{SECRETS}/{last}"
     mode = _mode(values)
-    return SecretMount(name, target, variable, 0o400 if mode is None else mode, _flag(values, "required", default=False))
+    return SecretMount(
+        name, target, variable, 0o400 if mode is None else mode, _flag(values, "required", default=False)
+    )
 
 
 def _ssh(values: _Values) -> SshMount:

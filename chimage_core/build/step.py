@@ -1,9 +1,10 @@
 """A step: an instruction with everything substituted, and what it does to a root file system."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from chimage_core.build.force import Forcer
+from chimage_core.build.offers import Offers
 from chimage_core.cache.inputs import StepInputs
 from chimage_core.cancel import CancelToken
 from chimage_core.dockerfile.ast import Instruction
@@ -12,6 +13,9 @@ from chimage_core.image.config import ImageConfig
 from chimage_core.rootfs.changes import Changes
 from chimage_core.rootfs.place import ImagePlace
 from chimage_core.runner.protocol import Bind, OutputChunks, Runner
+
+if TYPE_CHECKING:
+    from chimage_core.storage.cache_mounts import CacheMounts
 
 
 class Tools(NamedTuple):
@@ -30,6 +34,10 @@ class Tools(NamedTuple):
     cancel: CancelToken
     with_xattrs: bool
     emit: Sink
+    caches: "Callable[[], CacheMounts]"
+    """For RUN --mount=type=cache."""
+    offers: Offers = Offers()
+    """For RUN --mount=type=secret and ssh."""
     output: OutputChunks | None = None
     """Receives what commands print; None: it goes where ours goes."""
     count_modified: Callable[[], None] = lambda: None

@@ -12,6 +12,7 @@ from chimage_core.text import printable
 if TYPE_CHECKING:
     # Imported where they are used: `--help` and `list` must not pay for what `build` needs.
     from chimage_core.build.force import Forcer
+    from chimage_core.build.offers import Offers
     from chimage_core.dockerfile.ast import Dockerfile
     from chimage_core.image.reference import Reference
     from chimage_core.ops.build import BuildRequest
@@ -217,6 +218,7 @@ def _build_request(session: Session) -> "BuildRequest":
         build_args=_build_args(session.option("build_arg", []), settings.environment),
         passed_in=settings.passed_variables,
         binds=tuple(map(_bind, session.option("bind", []))),
+        offers=_offers(session.option("secret", []), session.option("ssh", []), settings.environment),
         forcer=_forcer(session.option("force"), session.option("force_cmd", [])),
         suggests_force=not session.option("no_force_detect", False),
         is_dry_run=session.option("dry_run", False),
@@ -289,6 +291,17 @@ def _bind(text: str) -> "Bind":
     from chimage_core.runner.protocol import Bind
 
     return Bind(source, target or source)
+
+
+def _offers(secrets: Sequence[str], agents: Sequence[str], environment: Mapping[str, str]) -> "Offers":
+    """Read what RUN --mount may have of the host."""
+    from chimage_core.build.offers import Offers
+
+    if not secrets and not agents:
+        return Offers()
+    from chimage_core.cli import offers
+
+    return Offers(offers.secrets(secrets, environment), offers.agents(agents, environment))
 
 
 def _forcer(mode: str | None, hooks: Sequence[str]) -> "Forcer":

@@ -238,6 +238,18 @@ def _build_options(build: argparse.ArgumentParser) -> None:
         help="what executes RUN: auto (default), python, ch-run or bwrap",
     )
     build.add_argument(
+        "--secret",
+        metavar="id=ID[,src=FILE|,env=VAR]",
+        action="append",
+        help="for RUN --mount=type=secret: the content of FILE, or the value of VAR (default: VAR or FILE called ID)",
+    )
+    build.add_argument(
+        "--ssh",
+        metavar="ID[=SOCKET]",
+        action="append",
+        help="for RUN --mount=type=ssh: the socket of an SSH agent (default: $SSH_AUTH_SOCK); ID is mostly “default”",
+    )
+    build.add_argument(
         "-t",
         "--tag",
         metavar="TAG",

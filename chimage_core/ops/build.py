@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from chimage_core.build.builder import Counts
 from chimage_core.build.force import Forcer
+from chimage_core.build.offers import Offers
 from chimage_core.build.plan import Plan, add_labels, make_plan, stop_at
 from chimage_core.dockerfile.ast import Dockerfile
 from chimage_core.errors import ContextError, UsageError, file_errors
@@ -46,6 +47,7 @@ class BuildRequest(NamedTuple):
     passed_in: Mapping[str, str]
     """Variables of the host that builds see."""
     binds: tuple[Bind, ...]
+    offers: Offers
     forcer: Forcer
     suggests_force: bool
     """Say which root emulation might help when a RUN fails."""

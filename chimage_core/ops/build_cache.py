@@ -78,3 +78,4 @@ def reset_cache(workspace: Workspace) -> None:
             workspace.emit(Warned(text=f"image is lost, it was only in the build cache: {name}: {error}"))
     workspace.cache.reset()
     workspace.inputs.remove()
+    workspace.cache_mounts.clear()

@@ -294,6 +294,8 @@ class Stages:
             can_overlay=workspace.runners.can_overlay,
             forcer=request.forcer,
             binds=request.binds,
+            caches=lambda: workspace.cache_mounts,
+            offers=request.offers,
             opening=workspace.cache.opening,
             unshare=workspace.cache.unshare,
             cancel=workspace.cancel,

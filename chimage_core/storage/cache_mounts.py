@@ -34,7 +34,7 @@ class CacheMounts:
     @contextlib.contextmanager
     def locked(self, name: str, fill: Fill) -> Iterator[str]:
         """Give the directory of a cache when nobody else has it locked. Raises FileError, StorageBusy, Cancelled."""
-        with self._locks.cache_mount(self._directory(name), 0, name):
+        with self._locks.cache_mount(self._directory(name), "0", name):
             yield self._ready(name, 0, fill)
 
     @contextlib.contextmanager
@@ -45,7 +45,7 @@ class CacheMounts:
         with contextlib.ExitStack() as stack:
             while True:
                 try:
-                    stack.enter_context(at_once.cache_mount(self._directory(name), number, name))
+                    stack.enter_context(at_once.cache_mount(self._directory(name), str(number), name))
                     break
                 except StorageBusy:
                     number += 1
@@ -76,10 +76,16 @@ class CacheMounts:
         with file_errors("make cache directory", path):
             # At each use: its mtime says when that was.
             write_file(os.path.join(directory, "id"), name.encode("utf-8", "surrogateescape"), sync=False)
-            if not os.path.isdir(path):
-                with temporary_directory(directory) as aside:
-                    fill(f"{aside}/new")
-                    with contextlib.suppress(FileExistsError, NotADirectoryError):
-                        # Somebody else may have been faster; an empty directory can be replaced by the other.
-                        os.rename(f"{aside}/new", path)
+        if not os.path.isdir(path):
+            with self._locks.cache_mount(directory, "new", name):
+                _make(directory, path, fill)
         return path
+
+
+def _make(directory: str, path: str, fill: Fill) -> None:
+    """Make a cache, unless somebody was faster. What uses it has it under its eyes, so it may not be replaced."""
+    with file_errors("make cache directory", path):
+        if not os.path.isdir(path):
+            with temporary_directory(directory) as aside:
+                fill(f"{aside}/new")
+                os.rename(f"{aside}/new", path)

@@ -82,9 +82,9 @@ class Locks:
             yield
 
     @contextlib.contextmanager
-    def cache_mount(self, directory: str, number: int, name: str) -> Iterator[None]:
-        """Hold a copy of a cache of `RUN --mount=type=cache` exclusively; `name` is its ID. Raises as `storage` does."""
-        with self._held(f"{directory}/{number}.lock", f"cache mount {printable(name)}", True):
+    def cache_mount(self, directory: str, part: str, name: str) -> Iterator[None]:
+        """Hold a part of a cache of RUN --mount=type=cache exclusively; `name` is its ID. Raises as `storage` does."""
+        with self._held(f"{directory}/{part}.lock", f"cache mount {printable(name)}", True):
             yield
 
     @contextlib.contextmanager

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.build.force import Argv, Execution
+from chimage_core.build.offers import Mounted
 from chimage_core.build.scope import Expander, Scope
 from chimage_core.build.step import Step, Tools
 from chimage_core.cache.inputs import StepInputs
 from chimage_core.dockerfile.ast import ExecCommand, Run, ShellCommand
-from chimage_core.dockerfile.errors import InstructionProblem
 from chimage_core.errors import FileError, RunFailed
 from chimage_core.fs.atomic import temporary_directory, write_file
 from chimage_core.fs.paths import resolve_in_root
@@ -29,10 +29,12 @@ from chimage_core.runner.protocol import Bind, Emulation, OutputChunks, Overlay,
 
 if TYPE_CHECKING:
     from chimage_core.build.force.tail import Tail
+    from chimage_core.build.instructions.run_options import RunOptions
 
 SCRIPT_TARGET = "/ch/heredoc"
 """Where a here-document that is a program of its own (`#!`) appears while it runs."""
 
+_NOTHING_MOUNTED = Mounted()
 _LONGEST_SHOWN = 500
 """Characters of a command that an error repeats."""
 
@@ -42,16 +44,20 @@ def resolve(instruction: Run, scope: Scope) -> Step:
     forcer = scope.inputs.forcer
     expander = scope.expander(instruction)
     argv, script = _command(instruction, scope, expander)
+    options = _options(instruction, scope, expander)
     forced = forcer.wrap(argv)
     name = f"RUN.{forcer.suffix}"
     is_shell = isinstance(instruction.command, ShellCommand)
     text = instruction.text if is_shell else json.dumps(argv, ensure_ascii=False)
     parameters = {"--force": forcer.mode, "command": forced, "script": script}
+    looked_at = b""
+    if options is not None:
+        parameters, looked_at = {**parameters, **options.parameters}, options.looked_at
     return Step(
         instruction=instruction,
         name=name,
         text=text,
-        inputs=StepInputs("RUN", text, parameters),
+        inputs=StepInputs("RUN", text, parameters, looked_at),
         config=scope.config,
         effect=Execute(
             argv=forced,
@@ -60,16 +66,36 @@ def resolve(instruction: Run, scope: Scope) -> Step:
             env=scope.environment(),
             workdir=scope.config.workdir,
             label=f"{scope.inputs.path}:{instruction.range.line}: {name} {_shortened(instruction.text)}",
+            options=options,
         ),
         is_modified=forced != argv,
-        warnings=expander.warnings,
+        warnings=(*expander.warnings, *(options.warnings if options is not None else ())),
     )
 
 
 def check(instruction: Run, path: str) -> None:
-    """Refuse options; see `instructions.check`."""
-    for option in instruction.options:
-        raise InstructionProblem(path, instruction.range, f"RUN: --{option} is not yet supported")
+    """Refuse options that cannot be carried out; see `instructions.check`."""
+    if instruction.options:
+        from chimage_core.build.instructions import run_options
+
+        run_options.check(instruction, path)
+
+
+def origins(instruction: Run) -> tuple[str, ...]:
+    """Return what mounts take files from; see `instructions.origins`."""
+    if not instruction.mounts:
+        return ()
+    from chimage_core.build.instructions import run_options
+
+    return run_options.origins(instruction)
+
+
+def _options(instruction: Run, scope: Scope, expander: Expander) -> "RunOptions | None":
+    if not instruction.options:
+        return None
+    from chimage_core.build.instructions import run_options
+
+    return run_options.resolve(instruction, scope, expander)
 
 
 def _command(instruction: Run, scope: Scope, expander: Expander) -> tuple[tuple[str, ...], str | None]:
@@ -98,25 +124,28 @@ class Execute(NamedTuple):
     workdir: str
     label: str
     """File, line and instruction, for the error."""
+    options: "RunOptions | None" = None
 
     def apply(self, place: ImagePlace, tools: Tools) -> Changes:
         """Return the overlay with the changes, or that anything may have changed. Raises RunFailed."""
         from chimage_core.rootfs.overlay import discard
 
         remove_tree(_failed(place))
-        overlay = self._overlay(place, tools)
         forcer = tools.forcer
         files = {**forcer.files, SCRIPT_TARGET: self.script} if self.script else forcer.files
         output = None if tools.output is None else _with_tail(tools.output)
-        with _shown(files, place) as shown, contextlib.ExitStack() as keep:
+        with self._mounted(place, tools) as mounted, _shown(files, place) as shown, contextlib.ExitStack() as keep:
+            overlay = self._overlay(place, tools)
             if overlay is not None:
                 keep.callback(discard, overlay.upper, overlay.work)
             request = RunRequest(
                 rootfs=place.root,
                 argv=self.argv,
-                env={**forcer.variables, **self.env},
+                env={**forcer.variables, **self.env, **mounted.env},
                 workdir=self.workdir,
-                mounts=(*tools.binds, *shown),
+                mounts=(*tools.binds, *mounted.mounts, *shown),
+                secret_env=mounted.secret_env,
+                is_offline=self.options is not None and self.options.is_offline,
                 emulation=forcer.emulation,
                 overlay=overlay,
                 output=output,
@@ -129,6 +158,14 @@ class Execute(NamedTuple):
                 os.rename(overlay.upper, _failed(place))
         said = None if output is None else output.text
         raise RunFailed(_why(result, self.label), hint=self._hint(result, place.root, said, tools))
+
+    def _mounted(self, place: ImagePlace, tools: Tools) -> "contextlib.AbstractContextManager[Mounted]":
+        """Make ready what is to be mounted."""
+        if self.options is None:
+            return contextlib.nullcontext(_NOTHING_MOUNTED)
+        from chimage_core.build.mounting import mounted
+
+        return mounted(self.options.mounts, place, tools)
 
     def _run(self, request: RunRequest, tools: Tools) -> RunResult:
         """Have the forcer execute the command, perhaps after others, all in the same container file system."""
