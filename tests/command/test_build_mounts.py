@@ -303,7 +303,7 @@ def test_no_network(builds: Builds, options: tuple[str, ...]) -> None:
         ("--mount=type=bind,target=/", "the target is the root of the image"),
         ("--mount=type=volume,target=/x", "no such type: volume"),
         ("--mount=target=/x,sharing=locked", "sharing does not go with type=bind"),
-        ("--mount=tagret=/x", "did you mean target?"),
+        ("--mount=tarjet=/x", "did you mean target?"),
     ],
 )
 def test_what_is_refused_is_so_before_anything_runs(builds: Builds, option: str, message: str) -> None:

@@ -67,7 +67,7 @@ def test_values(text: str, mount: MountValue) -> None:
         ("target=//.", "root of the image"),
         ("target", "target needs a value"),
         ("=x,target=/x", "no such key: empty"),
-        ("targt=/x", "no such key: targt; did you mean target"),
+        ("tarjet=/x", "no such key: tarjet; did you mean target"),
         ("target=/x,bogus=1", "no such key: bogus"),
         ("target=/x,ro=maybe", "ro: expected true or false, not 'maybe'"),
         ("target=/x,sharing=shared", "sharing does not go with type=bind, only with cache"),
