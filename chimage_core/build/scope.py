@@ -15,6 +15,7 @@ from chimage_core.dockerfile.ast import Instruction
 from chimage_core.dockerfile.errors import ExpansionProblem, InstructionProblem
 from chimage_core.dockerfile.substitute import Unset
 from chimage_core.image.config import ImageConfig
+from chimage_core.settings import PASSED_VARIABLES
 
 if TYPE_CHECKING:
     from chimage_core.build.remote import Remote
@@ -73,6 +74,12 @@ class Scope(NamedTuple):
                 return values[name]
         return self.inputs.platform_args().get(name) if self.is_outside else None
 
+    def lookup_for_key(self, name: str) -> str | None:
+        """Return the value of a variable as a cache key may have it: those that never cause a miss are but names."""
+        if name in PASSED_VARIABLES and name not in self.config.env:
+            return f"${{host:{name}}}"  # Nobody can have written that: it is no expansion.
+        return self.lookup(name)
+
     def environment(self) -> dict[str, str]:
         """Return the environment of RUN."""
         return {**PREDEFINED, **self.inputs.passed_in, **self.config.args, **self.config.env}
@@ -126,14 +133,23 @@ class Expander:
         """Return text with its set variables replaced; everything else stays. Raises InstructionProblem."""
         return self._expanded(substitute.expand_text, text, Unset.KEEP)
 
-    def expand_document(self, text: str) -> str:
-        """Return the body of a here-document with its variables replaced; quotes stay. Raises InstructionProblem."""
-        return self._expanded(substitute.expand_text, text, Unset.EMPTY)
+    def expand_document(self, text: str) -> tuple[str, str]:
+        """Return the body of a here-document with its variables replaced (quotes stay), and what stands for it in a
+        cache key: without the values that the host passes in. Raises InstructionProblem.
+        """
+        content = self._expanded(substitute.expand_text, text, Unset.EMPTY)
+        return content, self._expanded(substitute.expand_text, text, Unset.EMPTY, self._scope.lookup_for_key)
 
-    def _expanded(self, function: Callable[..., substitute.Expanded], word: str, unset: Unset) -> str:
+    def _expanded(
+        self,
+        function: Callable[..., substitute.Expanded],
+        word: str,
+        unset: Unset,
+        lookup: substitute.Lookup | None = None,
+    ) -> str:
         scope, instruction = self._scope, self._instruction
         try:
-            expanded = function(word, scope.lookup, escape=scope.inputs.escape, unset=unset)
+            expanded = function(word, lookup or scope.lookup, escape=scope.inputs.escape, unset=unset)
         except ExpansionProblem as problem:
             raise scope.problem(instruction, problem.message) from None
         if unset is Unset.EMPTY:

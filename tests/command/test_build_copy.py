@@ -231,6 +231,7 @@ def test_an_unreadable_directory_of_the_context_is_named(builds: Builds) -> None
         ("COPY --from=1 /a /b", "--from=1: the stage that this instruction is in"),
         ("COPY --from=TWO /a /b", "--from=TWO: the stage that this instruction is in"),
         ("COPY --from=late /a /b\nFROM base AS late", "--from=late: a later stage"),
+        ("COPY --exclude=[a Dockerfile /b", "--exclude: bad pattern: [a: no “]” for “[”"),
         ("COPY --chmod=u+rwX,q=r Dockerfile /b", "COPY: --chmod: neither octal (755) nor symbolic"),
         ("RUN --mount=type=cache,target=/c true", "--mount is not yet supported"),
     ],

@@ -205,3 +205,18 @@ def test_unset_variables_in_a_here_document_are_warned_of(builds: Builds) -> Non
     result = builds.build("FROM base\nCOPY <<EOF /f\n[$nothing]\nEOF\n")
     assert builds.read("f") == "[]\n"
     assert "variable is not set" in result.stderr
+
+
+def test_what_the_host_passes_in_is_no_part_of_the_key(builds: Builds) -> None:
+    """A proxy may have a password in it; and the next user has another name."""
+    dockerfile = "FROM base\nCOPY <<EOF /f\n$http_proxy $USER ${x:-default}\nEOF\n"
+    builds.build(dockerfile, env={"http_proxy": "http://me:geheim@proxy", "USER": "one"})
+    assert builds.read("f") == "http://me:geheim@proxy one default\n"
+    result = builds.build(dockerfile, env={"http_proxy": "http://other", "USER": "two"})
+    assert marks(result) == "**"
+    inputs = Path(builds.chimage.storage, "cache", "inputs")
+    files = [inputs] if inputs.is_file() else [path for path in inputs.rglob("*") if path.is_file()]
+    assert files
+    assert not any(b"geheim" in path.read_bytes() for path in files)
+    assert marks(builds.build(dockerfile.replace("COPY", "ENV USER=me\nCOPY"))) == "*.."
+    assert builds.read("f") == " me default\n"

@@ -12,7 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from chimage_core.build.context import Source, SourceTree
-from chimage_core.build.instructions.copy import CopyFiles, check_mode, documents_of, options_of, target_of
+from chimage_core.build.instructions.copy import (
+    CopyFiles,
+    check_mode,
+    described_documents,
+    documents_of,
+    options_of,
+    target_of,
+)
 from chimage_core.build.remote import Remote, Repository, WebFile, parse_source
 from chimage_core.build.scope import Scope
 from chimage_core.build.selection import Selection
@@ -78,8 +85,7 @@ def resolve(instruction: Add, scope: Scope) -> Step:
     parameters: dict[str, Any] = {"patterns": shown, "target": target, **options}
     if remote := dict(map(_known, (item for item in items if not isinstance(item, Local)))):
         parameters[REMOTE] = remote
-    for document in documents:
-        parameters[f"here-document {document.name}"] = document.content
+    parameters |= described_documents(documents)
     local = [source for item in items if isinstance(item, Local) for source in item.sources]
     copy = CopyFiles(list, target, documents, options.get("--chmod"), not instruction.link)
     return Step(

@@ -24,6 +24,8 @@ class Document(NamedTuple):
 
     name: str
     content: str
+    key: str
+    """Stands for the content in a cache key."""
 
 
 class CopyFiles(NamedTuple):
@@ -66,8 +68,7 @@ def resolve(instruction: Copy, scope: Scope) -> Step:
     sources = _sources(instruction, scope, expander, selection)
     text = f"{[*patterns, *(f'<<{document.name}' for document in documents)]!r} -> {dest!r}"
     parameters = {"patterns": patterns, "target": target, **sources.parameters, **options}
-    for document in documents:
-        parameters[f"here-document {document.name}"] = document.content
+    parameters |= described_documents(documents)
     return Step(
         instruction=instruction,
         name="COPY",
@@ -80,9 +81,13 @@ def resolve(instruction: Copy, scope: Scope) -> Step:
 
 
 def check(instruction: Copy, path: str) -> None:
-    """Refuse what needs no look at files; see `instructions.check`."""
+    """Refuse what needs no look at files; see `instructions.check`. Raises InstructionProblem, ContextError."""
     if instruction.chmod is not None and "$" not in instruction.chmod:
         check_mode(instruction.chmod, lambda message: InstructionProblem(path, instruction.range, f"COPY: {message}"))
+    if instruction.excludes:
+        from chimage_core.build.ignore import from_patterns
+
+        from_patterns((pattern for pattern in instruction.excludes if "$" not in pattern), "--exclude")
 
 
 def origins(instruction: Copy) -> tuple[str, ...]:
@@ -135,8 +140,13 @@ def documents_of(instruction: Copy | Add, scope: Scope, expander: Expander) -> t
         if name in ("", ".", ".."):
             raise scope.problem(instruction, f"a here-document can’t be a file of this name: {heredoc.name}")
         content = heredoc.content
-        documents.append(Document(name, expander.expand_document(content) if heredoc.expand else content))
+        documents.append(Document(name, *(expander.expand_document(content) if heredoc.expand else (content, content))))
     return tuple(documents)
+
+
+def described_documents(documents: tuple[Document, ...]) -> dict[str, str]:
+    """Return what a step depends on that writes these documents, by label."""
+    return {f"here-document {document.name}": document.key for document in documents}
 
 
 def _sources(instruction: Copy, scope: Scope, expander: Expander, selection: Selection) -> _Sources:
