@@ -1,5 +1,6 @@
 """What importing drags along: the core must work without the app, and short commands without heavy libraries."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import chimage_core
+from tests.support import apt_repository
 from tests.support.cli import Chimage
 
 PACKAGE = Path(chimage_core.__file__).parent
@@ -110,3 +112,17 @@ def test_a_build_that_is_all_hits_imports_nothing_that_changes_images(chimage: C
     again = imports_of(chimage, *build)
     assert "lark" in again
     assert not ((HEAVY | WORK) - {"lark"}) & again
+
+
+def test_an_add_that_hits_needs_no_network(chimage: Chimage, tmp_path: Path) -> None:
+    import_base(chimage, tmp_path / "base")
+    content = tmp_path / "file"
+    content.write_text("content")
+    digest = hashlib.sha256(b"content").hexdigest()
+    with apt_repository.serve(os.fspath(tmp_path)) as server:
+        url = f"{server.url}/file"
+        (tmp_path / "Dockerfile").write_text(f"FROM base\nADD file /a\nADD --checksum=sha256:{digest} {url} /b\n")
+        build = ["build", "-t", "image", "-f", os.fspath(tmp_path / "Dockerfile"), os.fspath(tmp_path)]
+        assert {"requests", "chimage_core.registry"} <= imports_of(chimage, *build)
+    again = imports_of(chimage, *build)
+    assert not ((HEAVY | WORK | {"chimage_core.registry", "subprocess"}) - {"lark"}) & again

@@ -74,5 +74,6 @@ def parse_source(word: str) -> WebFile | Repository | None:
 
 def _repository(word: str) -> Repository:
     url, _, fragment = word.partition("#")
+    urlsplit(url)  # Raises ValueError for what nobody could take apart.
     ref, _, subdirectory = fragment.partition(":")
     return Repository(url, ref or None, subdirectory.strip("/"))

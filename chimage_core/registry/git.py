@@ -111,8 +111,8 @@ class Repositories:
         configuration = _CONFIGURATION
         credentials = _credentials(url)
         if credentials is not None:
-            write_file(f"{directory}/credentials", f"{credentials}\n".encode(), mode=0o600, sync=False)
-            configuration += f"[credential]\n    helper = store --file={directory}/credentials\n"
+            write_file(f"{directory}/.git-credentials", f"{credentials}\n".encode(), mode=0o600, sync=False)
+            configuration += "[credential]\n    helper = store\n"
         write_file(f"{directory}/.gitconfig", configuration.encode(), mode=0o600, sync=False)
         optional = {
             "SSH_AUTH_SOCK": host.ssh_agent,

@@ -19,6 +19,8 @@ from chimage_core.registry.urls import Address
 if TYPE_CHECKING:
     import requests
 
+    from chimage_core.registry.connections import Adapter
+
 _CONNECT, _READ = 20.0, 60.0
 """Seconds without any sign of life after which an attempt has failed."""
 _ATTEMPTS = 4
@@ -73,12 +75,6 @@ class Response:
         self._cancel.check()
         return data
 
-    def interrupt(self) -> None:
-        """End the waiting of `read`."""
-        with contextlib.suppress(Exception):
-            # Only newer versions of the library have it; older ones wait for the time limit.
-            self._raw.shutdown()
-
 
 class Transport:
     """Sends requests. Opens its connections at the first one; a context manager that closes them."""
@@ -88,13 +84,13 @@ class Transport:
         self._network = network
         self._cancel = cancel
         self._pause = pause or self._wait
-        self._session: requests.Session | None = None
+        self._adapter: Adapter | None = None
 
     def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        if self._adapter is not None:
+            self._adapter.close()
+            self._adapter = None
 
     @contextlib.contextmanager
     def request(
@@ -105,10 +101,11 @@ class Transport:
         Redirects are followed; from https to http only with `may_downgrade`. Raises RegistryUnreachable,
         RegistryError, Cancelled.
         """
-        response, url = self._redirected(method, address, headers or {}, may_downgrade)
-        answer = Response(response, url, self._cancel)
-        with contextlib.closing(response), self._cancel.on_cancel(answer.interrupt):
-            yield answer
+        self._cancel.check()
+        with self._cancel.on_cancel(self._opened().interrupt):
+            response, url = self._redirected(method, address, headers or {}, may_downgrade)
+            with contextlib.closing(response):
+                yield Response(response, url, self._cancel)
 
     def pause_before(self, attempt: int, response: Response | None = None) -> None:
         """Wait before attempt 1, 2, …, as long as the server asks for, if it does. Raises Cancelled."""
@@ -170,17 +167,13 @@ class Transport:
         proxy = proxy_of(address.scheme, address.host, address.port, self._network.proxies)
         try:
             request = requests.Request(method, address.url, headers=all_headers).prepare()
-            # Not by a session's own `send`, which reads the bodies of redirects into memory, however long they are.
-            return (
-                self._opened()
-                .get_adapter(address.url)
-                .send(
-                    request,
-                    stream=True,
-                    timeout=(_CONNECT, _READ),
-                    verify=(self._network.ca_bundle or True) if self._network.verify else False,
-                    proxies={"http": proxy, "https": proxy} if proxy else {},
-                )
+            # Not by a session, which reads the bodies of redirects into memory, however long they are.
+            return self._opened().send(
+                request,
+                stream=True,
+                timeout=(_CONNECT, _READ),
+                verify=(self._network.ca_bundle or True) if self._network.verify else False,
+                proxies={"http": proxy, "https": proxy} if proxy else {},
             )
         except requests.exceptions.SSLError as error:
             raise RegistryError(
@@ -193,15 +186,16 @@ class Transport:
         except (requests.exceptions.RequestException, OSError, UnicodeError) as error:
             raise RegistryError(f"can't send a request: {address.url}: {_innermost(error)}") from None
 
-    def _opened(self) -> "requests.Session":
-        if self._session is None:
-            import requests
+    def _opened(self) -> "Adapter":
+        if self._adapter is None:
             import urllib3
+
+            from chimage_core.registry.connections import Adapter
 
             if not self._network.verify:
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-            self._session = requests.Session()
-        return self._session
+            self._adapter = Adapter()
+        return self._adapter
 
     def _wait(self, seconds: float) -> None:
         stopped = threading.Event()

@@ -59,7 +59,11 @@ class Address(NamedTuple):
 
     def followed(self, location: str) -> "Address":
         """Return where a redirect leads. Credentials go along only to the same server. Raises RegistryError."""
-        target = Address.parse(urljoin(self.url, location))
+        try:
+            joined = urljoin(self.url, location)
+        except ValueError as error:
+            raise RegistryError(f"{self.url} redirects to what is no URL: {error}") from None
+        target = Address.parse(joined)
         return target._replace(credentials=self.credentials if target.is_server_of(self) else None)
 
     def is_server_of(self, other: "Address") -> bool:

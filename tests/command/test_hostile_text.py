@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.builds import Builds
 from tests.support.cli import Chimage, CliResult
+from tests.support.servers import serve_files
 
 pytestmark = pytest.mark.userns
 
@@ -77,6 +78,17 @@ def test_file_names(builds: Builds, tmp_path: Path) -> None:
         builds.chimage.run("-s", tmp_path / EVIL, "list", check=False),
         builds.chimage.run("-s", tmp_path / EVIL / "x", "import", builds.context, "foo", check=False),
     ]
+    assert_harmless(*results)
+
+
+def test_what_servers_say(builds: Builds) -> None:
+    with serve_files() as server:
+        url = server.add("/f", b"x", headers={"ETag": f'"{EVIL.encode().decode("latin-1")}"'})
+        results = [builds.build(f"FROM base\nADD {url} /f")]
+        server.add("/f", b"x", headers={"ETag": '"other"', "Location": EVIL.encode().decode("latin-1")})
+        results.append(builds.build(f"FROM base\nADD {url} /f", "--explain"))
+        server.add("/r", b"", statuses=[(302, {"Location": f"ftp://{EVIL.encode().decode('latin-1')}"})] * 9)
+        results.append(builds.build(f"FROM base\nADD {server.url}/r /f", check=False).expect(1))
     assert_harmless(*results)
 
 

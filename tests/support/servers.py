@@ -35,6 +35,8 @@ class Served:
     delay: float = 0
     """Seconds before each piece of the body."""
     announces_length: bool = True
+    stalls: float = 0
+    """Seconds before any answer."""
 
 
 @dataclass
@@ -128,6 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         served = files.files.get(path.partition("?")[0])
         if served is None:
             return self._end(404, {})
+        time.sleep(served.stalls)
         if served.statuses:
             return self._end(*served.statuses.pop(0))
         if self.command == "HEAD" and not served.takes_head:

@@ -51,6 +51,12 @@ def test_names_in_the_context(word: str) -> None:
     assert parse_source(word) is None
 
 
+@pytest.mark.parametrize("word", ["https://[::1/f", "ssh://[::1/x.git", "http://[x/y.git"])
+def test_urls_that_nobody_can_take_apart(word: str) -> None:
+    with pytest.raises(ValueError, match="IPv6"):
+        parse_source(word)
+
+
 @pytest.mark.parametrize("word", ["ftp://h/f", "file:///etc/passwd", "s3://b/o"])
 def test_other_urls_are_refused(word: str) -> None:
     with pytest.raises(ValueError, match="can’t be fetched"):

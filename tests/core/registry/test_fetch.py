@@ -1,5 +1,6 @@
 """Files by URL, from a real server that misbehaves as servers do."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -238,9 +239,15 @@ def test_redirects_are_followed_but_not_for_ever(server: FileServer, make: Make)
         downloads.look(f"{server.url}/x")
 
 
-def test_a_redirect_to_a_file_of_ours_is_refused(server: FileServer, make: Make) -> None:
-    url = server.add("/r", b"", statuses=[(302, {"Location": "file:///etc/passwd"})])
-    with pytest.raises(RegistryError, match="not a URL of http"):
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [("file:///etc/passwd", "not a URL of http"), ("http://[x/", "no URL"), ("http://h:x/", "not a URL")],
+)
+def test_a_redirect_to_what_is_not_on_the_web_is_refused(
+    server: FileServer, make: Make, target: str, problem: str
+) -> None:
+    url = server.add("/r", b"", statuses=[(302, {"Location": target})])
+    with pytest.raises(RegistryError, match=problem):
         make().look(url)
 
 
@@ -317,14 +324,21 @@ def test_a_redirect_that_gives_up_https_needs_a_checksum(tls: FileServer, server
 # Stopping
 
 
-def test_a_slow_download_can_be_cancelled(server: FileServer, make: Make, tmp_path: Path) -> None:
-    url = server.add("/f", bytes(1_000_000), delay=0.2)
+@pytest.mark.parametrize("how", [{"delay": 0.2}, {"stalls": 8}, {"statuses": [(503, {"Retry-After": "9"})] * 9}])
+@pytest.mark.parametrize("proxied", [False, True])
+def test_whatever_it_waits_for_can_be_cancelled(
+    server: FileServer, tmp_path: Path, how: dict[str, object], proxied: bool
+) -> None:
+    (tmp_path / "kept").mkdir()
+    url = server.add("/f", bytes(1_000_000), **how)
     cancel = CancelToken()
     timer = threading.Timer(0.5, cancel.cancel, (signal.SIGTERM,))
     timer.start()
     began = time.monotonic()
-    with pytest.raises(Cancelled):
-        make(cancel=cancel).fetch(url, None, sha256(b"x"))
+    transport = Transport(Network({"http_proxy": server.url} if proxied else {}, None, True), cancel=cancel)
+    downloads = Downloads(str(tmp_path / "kept"), transport, always=False, cancel=cancel)
+    with contextlib.closing(transport), pytest.raises(Cancelled):
+        downloads.fetch(url, None, sha256(b"x"))
     timer.join()
     assert time.monotonic() - began < 5
     assert kept(tmp_path) == []
