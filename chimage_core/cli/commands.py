@@ -213,6 +213,7 @@ def _build_request(session: Session) -> "BuildRequest":
         tags=tuple(session.option("tag", [])),
         target=session.option("target"),
         labels=_labels(session.option("label", [])),
+        skips_unused=session.option("skip_unused_stages", False),
         architecture=_architecture(session.option("platform"), settings.arch),
         looks_for_newer=session.option("pull", False),
         build_args=_build_args(session.option("build_arg", []), settings.environment),

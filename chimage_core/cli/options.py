@@ -256,6 +256,9 @@ def _build_options(build: argparse.ArgumentParser) -> None:
         action="append",
         help="name of the image (default: inferred); repeated: more names",
     )
+    build.add_argument(
+        "--skip-unused-stages", action="store_true", help="leave out stages that the last one does not need"
+    )
     build.add_argument("--target", metavar="STAGE", help="build only up to this stage, named by name or number")
     build.add_argument("context", metavar="CONTEXT", help="context directory; -: Dockerfile from stdin, no context")
 

@@ -93,6 +93,12 @@ class Bases:
             hint=f"pulling is not yet available; get the image here with: chimage import PATH {image}",
         )
 
+    def may_have_triggers(self, image: Reference, architecture: str | None) -> bool:
+        """Return whether FROM of an image may carry out more than the Dockerfile says; it need not be locked yet."""
+        with contextlib.suppress(ImageUnavailable):
+            return bool(self.provide(image, architecture).config.onbuild)
+        return True
+
     def _found(self, name: str) -> Iterator[Base]:
         """Yield all that has the name: the user's own image first."""
         told = self._told(name) if self._is_dry_run else None

@@ -39,6 +39,8 @@ class BuildRequest(NamedTuple):
     """Name or number of the last stage to build; None: all."""
     labels: Mapping[str, str]
     """Labels of the image besides those of the Dockerfile."""
+    skips_unused: bool
+    """Stages that the last one does not need are left out."""
     architecture: str | None
     """What base images must be for; None: whatever they are."""
     looks_for_newer: bool
@@ -126,7 +128,7 @@ def build(workspace: Workspace, request: BuildRequest, dockerfile: Dockerfile) -
     emit(
         BuildFinished(
             reference=str(reference),
-            instructions=plan.instruction_count,
+            instructions=done.instructions,
             hits=result.counts.hits,
             misses=result.counts.misses,
             modified_runs=result.counts.modified,

@@ -98,3 +98,19 @@ def unpack(workspace: Workspace, name: str, snapshot: Snapshot) -> None:
         images.take(name)
     cache.restore(snapshot, place)
     images.publish(name)
+
+
+def add_name(workspace: Workspace, name: str, snapshot: Snapshot) -> None:
+    """Give an image another name. It gets a directory only where one of that name is, or where there is nothing else.
+
+    The caller holds the lock of the name. Raises FileError, CacheError, Cancelled.
+    """
+    cache, images = workspace.cache, workspace.images
+    cache.publish(name, snapshot)
+    if not cache.keeps_snapshots:
+        cache.restore(snapshot, images.workplace(name))
+        images.publish(name)
+    elif images.exists(name):
+        unpack(workspace, name, snapshot)
+    else:
+        images.note(name)

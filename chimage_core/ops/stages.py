@@ -2,35 +2,33 @@
 
 import contextlib
 import functools
-import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.build.builder import Builder, Counts, Site, scratch_state
-from chimage_core.build.context import SourceTree, open_context
+from chimage_core.build.context import SourceTree
 from chimage_core.build.instructions import arg, check, from_, origins, resolve
 from chimage_core.build.journal import Journal
-from chimage_core.build.origins import Names, Origin
+from chimage_core.build.origins import Origin
 from chimage_core.build.plan import Plan, Stage, refuse_unconsumed
-from chimage_core.build.scope import Inputs, Scope
+from chimage_core.build.scope import Scope
 from chimage_core.build.step import Tools
 from chimage_core.cache.protocol import Snapshot
 from chimage_core.cache.state import StateID
-from chimage_core.dockerfile.ast import Cmd, Dockerfile, Instruction
+from chimage_core.dockerfile.ast import Cmd, Dockerfile, Instruction, OnBuild
 from chimage_core.dockerfile.errors import telling_where
-from chimage_core.events import Warned
+from chimage_core.events import Notice, Warned
 from chimage_core.events.build import StageStarted, StepResolved
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.reference import Reference
 from chimage_core.ops.bases import Base, Bases, Needed, refuse_other
-from chimage_core.ops.heads import unpack
-from chimage_core.settings import PASSED_VARIABLES
+from chimage_core.ops.heads import add_name, unpack
+from chimage_core.ops.inputs import inputs_of
 from chimage_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from chimage_core.build.explaining import Explainer
-    from chimage_core.build.remote import Remote
     from chimage_core.ops.build import BuildRequest
     from chimage_core.ops.image_files import ImageFiles
 
@@ -66,6 +64,7 @@ class Outcome(NamedTuple):
     state: StateID
     counts: Counts
     """Of all stages."""
+    instructions: int
 
 
 class Stages:
@@ -81,7 +80,7 @@ class Stages:
         self._finished: dict[int, _Finished] = {}
         """By number."""
         self._missed: dict[StateID, int] = {}
-        self._inputs = _inputs(
+        self._inputs = inputs_of(
             request, dockerfile, plan, lambda image: self._files.origin(image), lambda: workspace.remote
         )
 
@@ -91,22 +90,25 @@ class Stages:
         `others` are further names of the last stage's image.
         """
         args = self._global_args()
-        starts = [self._start(stage, args) for stage in self._plan.stages]
-        self._sources = self._check()
+        starts = {stage.number: self._start(stage, args) for stage in self._plan.stages}
+        sources = self._check()
+        if self._request.skips_unused:
+            self._skip_unused(starts)
+        self._sources = [need for stage in self._plan.stages for need in sources[stage.number]]
         if self._request.is_dry_run:
             return self._build_all(starts)
         made = {reference.file_name for reference in (*(stage.reference for stage in self._plan.stages), *others)}
-        pairs = zip(self._plan.stages, starts, strict=True)
-        needed = [Needed(start.image, stage.from_) for stage, start in pairs if start.image is not None]
+        pairs = [(stage, starts[stage.number].image) for stage in self._plan.stages]
+        needed = [Needed(image, stage.from_) for stage, image in pairs if image is not None]
         with self._bases.locked(made, [*needed, *self._sources]):
             try:
                 for need in self._sources:
                     with telling_where(self._inputs.path, need.instruction):
                         self._files.origin(need.image)
                 outcome = self._build_all(starts)
-                if others:
+                for other in others:
                     assert outcome.snapshot is not None
-                    self._name(outcome.snapshot, others)
+                    add_name(self._workspace, other.file_name, outcome.snapshot)
                 return outcome
             finally:
                 if "_files" in self.__dict__:
@@ -121,35 +123,55 @@ class Stages:
         is_dry_run = self._request.is_dry_run
         return ImageFiles(self._workspace, self._bases, made=made, locked=locked, is_dry_run=is_dry_run)
 
-    def _build_all(self, starts: list[_Start]) -> Outcome:
+    def _build_all(self, starts: Mapping[int, _Start]) -> Outcome:
         if self._plan.unconsumed:
             self._refuse_unconsumed(starts)
         total = Counts()
-        for stage, start in zip(self._plan.stages, starts, strict=True):
-            total = total.plus(self._build_stage(stage, start))
+        for stage in self._plan.stages:
+            total = total.plus(self._build_stage(stage, starts[stage.number]))
         last = self._finished[self._plan.stages[-1].number]
-        return Outcome(last.snapshot, last.state, total)
+        return Outcome(last.snapshot, last.state, total, self._plan.instruction_count)
 
-    def _name(self, snapshot: Snapshot, others: Collection[Reference]) -> None:
-        """Give an image further names: a directory only to those that have one, or where there is nothing else."""
-        cache, images = self._workspace.cache, self._workspace.images
-        for reference in others:
-            name = reference.file_name
-            cache.publish(name, snapshot)
-            if not cache.keeps_snapshots:
-                cache.restore(snapshot, images.workplace(name))
-                images.publish(name)
-            elif images.exists(name):
-                unpack(self._workspace, name, snapshot)
-            else:
-                images.note(name)
+    def _skip_unused(self, starts: Mapping[int, _Start]) -> None:
+        """Leave out the stages that the last one does not need."""
+        wanted = {self._plan.stages[-1].number}
+        for stage in reversed(self._plan.stages):
+            if stage.number in wanted:
+                wanted |= self._needs(stage, starts[stage.number])
+        unused = [stage.alias or str(stage.number) for stage in self._plan.stages if stage.number not in wanted]
+        if unused:
+            self._workspace.emit(Notice(level="info", text=f"skipping unused stages: {', '.join(unused)}"))
+            kept = tuple(stage for stage in self._plan.stages if stage.number in wanted)
+            self._plan = self._plan._replace(stages=kept)
 
-    def _refuse_unconsumed(self, starts: list[_Start]) -> None:
+    def _needs(self, stage: Stage, start: _Start) -> set[int]:
+        """Return the numbers of the earlier stages that a stage needs, or may need."""
+        earlier = {other.number for other in self._plan.stages if other.number < stage.number}
+        if self._may_have_triggers(start):
+            return earlier
+        needed = set() if start.stage is None else {start.stage}
+        for instruction in stage.instructions:
+            for name in origins(instruction):
+                meaning = None if "$" in name else self._inputs.names.meaning(name, stage.number)
+                if meaning is None:  # Only what comes before tells.
+                    return earlier
+                if isinstance(meaning, int):
+                    needed.add(meaning)
+        return needed
+
+    def _may_have_triggers(self, start: _Start) -> bool:
+        if start.stage is not None:
+            stages = {stage.number: stage for stage in self._plan.stages}
+            return any(isinstance(instruction, OnBuild) for instruction in stages[start.stage].instructions)
+        return start.image is not None and self._bases.may_have_triggers(start.image, start.origin.architecture)
+
+    def _refuse_unconsumed(self, starts: Mapping[int, _Start]) -> None:
         """Refuse build arguments that neither the file nor a trigger of a base image declares."""
         from chimage_core.ops.triggers import declared_arguments
 
         names = set(self._plan.unconsumed)
-        for stage, start in zip(self._plan.stages, starts, strict=True):
+        for stage in self._plan.stages:
+            start = starts[stage.number]
             if start.image is not None:
                 with telling_where(self._inputs.path, stage.from_):
                     config = self._base(start).config
@@ -189,18 +211,19 @@ class Stages:
                     return _Start(origin, None, earlier.number)
             return _Start(origin, None if origin.text == SCRATCH else Reference.parse(origin.text), None)
 
-    def _check(self) -> list[Needed]:
-        """Refuse what can be refused now; return the images that files are taken from."""
-        needed = []
+    def _check(self) -> dict[int, list[Needed]]:
+        """Refuse what can be refused now; return the images that files are taken from, by number of the stage."""
+        sources = {}
         for stage in self._plan.stages:
+            needed = sources[stage.number] = list[Needed]()
             for instruction in stage.instructions:
                 with telling_where(self._inputs.path, instruction):
                     check(instruction, self._inputs.path)
                     for name in origins(instruction):
-                        meaning = self._inputs.names.meaning(name, stage.number)
+                        meaning = None if "$" in name else self._inputs.names.meaning(name, stage.number)
                         if isinstance(meaning, Reference):
                             needed.append(Needed(meaning, instruction, as_files=True))
-        return needed
+        return sources
 
     def _build_stage(self, stage: Stage, start: _Start) -> Counts:
         workspace, path = self._workspace, self._inputs.path
@@ -322,52 +345,3 @@ class Stages:
         unpack(self._workspace, name, done.snapshot)
         label = f"stage {done.stage.alias or done.stage.number}"
         return SourceTree(images.published(name).root, label, is_image=True)
-
-
-def _inputs(
-    request: "BuildRequest",
-    dockerfile: Dockerfile,
-    plan: Plan,
-    image_files: Callable[[Reference], Origin],
-    remote: "Callable[[], Remote]",
-) -> Inputs:
-    context = None
-    if request.context != "-":
-        context = open_context(
-            request.context, None if dockerfile.path == "-" else dockerfile.path, is_filtered=request.is_filtered
-        )
-    return Inputs(
-        path=dockerfile.path,
-        escape=dockerfile.escape,
-        build_args=request.build_args,
-        # A build argument of such a name replaces the host's value, and needs no ARG.
-        passed_in={
-            **request.passed_in,
-            **{name: value for name, value in request.build_args.items() if name in PASSED_VARIABLES},
-        },
-        context=context,
-        names=Names(tuple(stage.alias for stage in plan.stages), _contexts(request)),
-        image_files=image_files,
-        remote=remote,
-        forcer=request.forcer,
-        with_xattrs=request.with_xattrs,
-        by_content=request.caches_by_content,
-        platform_args=functools.partial(_platform_args, request),
-    )
-
-
-def _contexts(request: "BuildRequest") -> dict[str, SourceTree]:
-    """Open the directories of `--build-context`. Raises ContextError, FileError."""
-    return {
-        name.lower(): open_context(path, None, label=f"context {name}", is_filtered=request.is_filtered)
-        for name, path in request.contexts.items()
-    }
-
-
-def _platform_args(request: "BuildRequest") -> dict[str, str]:
-    from chimage_core.image import platform
-    from chimage_core.image.architecture import host_architecture
-
-    host = host_architecture(os.uname().machine)
-    given = {name: value for name, value in request.build_args.items() if name in platform.ARGUMENTS}
-    return {**platform.arguments(request.architecture or host, host), **given}

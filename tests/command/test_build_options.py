@@ -28,6 +28,41 @@ def test_a_target_that_is_not_there_is_an_error_before_anything_is_done(builds: 
     assert announced(result) == []
 
 
+USED = """FROM base AS unused
+COPY missing /
+FROM nowhere AS other
+FROM base AS first
+RUN echo x > /x
+FROM first AS second
+RUN echo y > /y
+FROM base
+COPY --from=second /x /y /
+"""
+
+
+def test_all_stages_are_built_unless_asked_for_less(builds: Builds) -> None:
+    """As ch-image does; Docker leaves out what is not needed."""
+    result = builds.build(USED, check=False).expect(1)
+    assert "nowhere" in result.stderr or "missing" in result.stderr
+    result = builds.build(USED, "--skip-unused-stages")
+    assert builds.read("x") + builds.read("y") == "x\ny\n"
+    assert "skipping unused stages: unused, other\n" in result.stderr
+    assert "grown in 6 instructions" in result.stderr
+    names = [name.partition(":")[0] for name in builds.names()]
+    assert names == ["base", "image", "image_stage2", "image_stage3"]
+
+
+def test_what_may_be_needed_is_not_skipped(builds: Builds) -> None:
+    """A variable and a trigger may name any stage."""
+    builds.build("FROM base AS one\nRUN echo x > /x\nFROM base\nARG S=one\nCOPY --from=$S /x /", "--skip-unused-stages")
+    assert builds.read("x") == "x\n"
+    builds.build("FROM base\nONBUILD COPY --from=one /x /y", tag="parent")
+    dockerfile = "FROM base AS one\nRUN echo x > /x\nFROM parent"
+    builds.build(dockerfile, "--skip-unused-stages")
+    assert builds.read("y") == "x\n"
+    assert "skipping" not in builds.build(dockerfile, "--skip-unused-stages", "--dry-run").stderr
+
+
 @pytest.mark.parametrize("options", [(), ("--no-cache",)])
 def test_an_image_may_have_several_names(builds: Builds, options: tuple[str, ...]) -> None:
     builds.build("FROM base\nRUN echo old > /n", *options, tag="third")

@@ -53,9 +53,9 @@ def check(instruction: ast.Instruction, path: str) -> None:
 
 
 def origins(instruction: ast.Instruction) -> tuple[str, ...]:
-    """Return all that an instruction names with `--from`, as far as it is known before anything is built."""
+    """Return all that an instruction names with `--from`, as it is written: there may be variables in it."""
     names: Callable[[Any], tuple[str, ...]] | None = getattr(_module(instruction), "origins", None)
-    return () if names is None else tuple(name for name in names(instruction) if "$" not in name)
+    return () if names is None else names(instruction)
 
 
 def resolve(instruction: ast.Instruction, scope: Scope) -> Step:
