@@ -52,6 +52,13 @@ class CancelToken:
                 self._callbacks.remove(callback)
 
     @contextlib.contextmanager
+    def part(self) -> "Iterator[CancelToken]":
+        """Give a token for a part of the work: it can be stopped alone, and is when all is."""
+        token = _Part(self)
+        with self.on_cancel(token.cancel):
+            yield token
+
+    @contextlib.contextmanager
     def shielded(self) -> Iterator[None]:
         """While in the block, let work go on although somebody asked to stop: it cleans up."""
         with self._lock:
@@ -61,3 +68,22 @@ class CancelToken:
         finally:
             with self._lock:
                 self._shields -= 1
+
+
+class _Part(CancelToken):
+    """A request to stop a part of the work."""
+
+    def __init__(self, whole: CancelToken) -> None:
+        super().__init__()
+        self._whole = whole
+
+    def check(self) -> None:
+        """Raise Cancelled; if all has to stop, with the signal that asked for that."""
+        self._whole.check()
+        super().check()
+
+    @contextlib.contextmanager
+    def shielded(self) -> Iterator[None]:
+        """While in the block, let work go on, also if all has to stop."""
+        with self._whole.shielded(), super().shielded():
+            yield

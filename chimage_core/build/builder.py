@@ -203,7 +203,7 @@ class Builder:
             changes=changes,
         )
         self._snapshot = site.cache.commit(self._place, record)
-        site.emit(StepFinished(step=number, seconds=site.clock() - began))
+        site.emit(StepFinished(step=number, stage=site.stage, seconds=site.clock() - began))
 
     def _count_modified(self) -> None:
         self.counts = self.counts.plus(Counts(modified=1))
@@ -212,7 +212,7 @@ class Builder:
         from chimage_core.events.steps import OutputChunk
 
         def send(stream: Literal["stdout", "stderr"], data: bytes) -> None:
-            self._site.emit(OutputChunk(step=number, stream=stream, data=data))
+            self._site.emit(OutputChunk(step=number, stage=self._site.stage, stream=stream, data=data))
 
         return send
 
@@ -232,7 +232,7 @@ class Builder:
         elif cache.held(self._place) != self._snapshot:
             from chimage_core.events.steps import ImageCopied
 
-            self._site.emit(ImageCopied(reference=self._site.reference))
+            self._site.emit(ImageCopied(reference=self._site.reference, stage=self._site.stage))
             cache.restore(self._snapshot, self._place)
 
     def _from_nothing(self) -> Snapshot:

@@ -226,6 +226,7 @@ def _build_request(session: Session) -> "BuildRequest":
         with_xattrs=settings.xattrs,
         is_filtered=session.option("dockerignore", True),
         caches_by_content=settings.cache_by == "content",
+        jobs=session.option("jobs", 1),
         captures_output=session.json is not None,
         explains_hits=session.option("explain", False),
         read_stdin=lambda: sys.stdin.buffer.read(),

@@ -220,6 +220,9 @@ def _build_options(build: argparse.ArgumentParser) -> None:
         "--force-cmd", metavar="CMD,ARG1[,ARG2...]", action="append", help="add ARGs to command CMD in RUN instructions"
     )
     build.add_argument(
+        "--jobs", metavar="N", type=_positive, help="build up to N stages side by side, if they don’t need each other"
+    )
+    build.add_argument(
         "--label", metavar="KEY=VALUE", action="append", help="label the image, as LABEL at the end would"
     )
     build.add_argument("-n", "--dry-run", action="store_true", help="don’t execute any instruction")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from chimage_core.text import duration, plural, printable, quoted, size
 
 if TYPE_CHECKING:
+    from chimage_core.cli.stage_lines import StageLines
     from chimage_core.errors import ChimageError
     from chimage_core.events import Event, Notice, Warned
     from chimage_core.events.build import BuildFinished, BuildStarted, StageStarted, StepResolved
@@ -36,6 +37,7 @@ class Printer:
         self._stream = stream
         self._verbosity = verbosity
         self._explains = explains
+        self._side_by_side: StageLines | None = None
 
     def __call__(self, event: "Event") -> None:
         """Print one event, if it has something to say at this verbosity."""
@@ -45,13 +47,24 @@ class Printer:
         if name in _EXPLAINING:  # It takes some work to say it.
             verbosity = 2 if self._explains and verbosity >= 0 else verbosity
             tell = tell if verbosity >= 1 else None
+        prefix = ""
+        if name == "BuildStarted" and getattr(event, "jobs", 1) > 1:
+            from chimage_core.cli.stage_lines import StageLines
+
+            self._side_by_side = StageLines()
+        elif self._side_by_side is not None:
+            for line in self._side_by_side.said(event):  # Whatever the verbosity, as when the terminal shows it.
+                self._print(line)
+            prefix = self._side_by_side.prefix(event)
         for level, line in tell(event) if tell else ():
             if verbosity < level:
                 break
-            self._print(line)
+            self._print(prefix + line)
 
     def error(self, error: "ChimageError") -> None:
         """Print why the command failed, and what to do about it."""
+        for line in self._side_by_side.rest() if self._side_by_side else ():
+            self._print(line)
         if self._verbosity >= -2:
             self._print(f"error: {error.message}")
             if error.hint:

@@ -6,6 +6,7 @@ asserted in tests. Names are past tense, fields have units. Events of a subject 
 emitted.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,15 +37,20 @@ Sink = Callable[[Event], None]
 
 
 def without_repetition(emit: Sink) -> Sink:
-    """Return a sink that passes the same warning on only once: what a disk lacks, it lacks for every image."""
+    """Return a sink that passes the same warning on only once: what a disk lacks, it lacks for every image.
+
+    It may be used from several threads; `emit` gets one event at a time.
+    """
     said: set[str] = set()
+    lock = threading.RLock()  # A signal handler may have something to tell, too.
 
     def sink(event: Event) -> None:
-        if isinstance(event, Warned):
-            if event.text in said:
-                return
-            said.add(event.text)
-        emit(event)
+        with lock:
+            if isinstance(event, Warned):
+                if event.text in said:
+                    return
+                said.add(event.text)
+            emit(event)
 
     return sink
 

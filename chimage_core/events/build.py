@@ -14,6 +14,8 @@ class BuildStarted(Event):
     dockerfile: str
     instructions: int
     stages: int
+    jobs: int = 1
+    """How many stages are built side by side, at most: what they print then comes as events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

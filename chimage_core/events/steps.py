@@ -11,6 +11,7 @@ class StepFinished(Event):
     """An instruction that missed was carried out and its result recorded."""
 
     step: int
+    stage: int
     seconds: float
 
 
@@ -19,6 +20,7 @@ class ImageCopied(Event):
     """An image is being retrieved from the cache into its directory ("copying image")."""
 
     reference: str
+    stage: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,5 +28,6 @@ class OutputChunk(Event):
     """A command wrote something. Only sent when its output does not go to the terminal directly."""
 
     step: int
+    stage: int
     stream: Literal["stdout", "stderr"]
     data: bytes

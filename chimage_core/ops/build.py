@@ -58,6 +58,8 @@ class BuildRequest(NamedTuple):
     is_filtered: bool
     """`.dockerignore` counts."""
     caches_by_content: bool
+    jobs: int
+    """How many stages are built side by side, at most."""
     captures_output: bool
     """What commands print is sent as events; else it goes where ours goes."""
     explains_hits: bool
@@ -109,6 +111,7 @@ def build(workspace: Workspace, request: BuildRequest, dockerfile: Dockerfile) -
             dockerfile=dockerfile.path,
             instructions=plan.instruction_count,
             stages=len(plan.stages),
+            jobs=min(request.jobs, len(plan.stages)),
         )
     )
     done = Stages(workspace, request, dockerfile, plan).build(others)

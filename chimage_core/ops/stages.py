@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +30,7 @@ from chimage_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from chimage_core.build.explaining import Explainer
+    from chimage_core.cache.protocol import Cache
     from chimage_core.ops.build import BuildRequest
     from chimage_core.ops.image_files import ImageFiles
 
@@ -80,9 +82,12 @@ class Stages:
         self._finished: dict[int, _Finished] = {}
         """By number."""
         self._missed: dict[StateID, int] = {}
-        self._inputs = inputs_of(
-            request, dockerfile, plan, lambda image: self._files.origin(image), lambda: workspace.remote
-        )
+        self._inputs = inputs_of(request, dockerfile, plan, self._image, lambda: workspace.remote)
+        self._jobs = 1
+        """How many stages are built at a time."""
+        self._turn = threading.RLock()
+        """Held by the stage that uses what all share: build cache, images, and who finds them."""
+        self._stop = workspace.cancel
 
     def build(self, others: Collection[Reference]) -> Outcome:
         """Build all stages, holding the locks of all names that are written or copied from.
@@ -94,6 +99,7 @@ class Stages:
         sources = self._check()
         if self._request.skips_unused:
             self._skip_unused(starts)
+        self._jobs = 1 if self._request.is_dry_run else min(self._request.jobs, len(self._plan.stages))
         self._sources = [need for stage in self._plan.stages for need in sources[stage.number]]
         if self._request.is_dry_run:
             return self._build_all(starts)
@@ -115,6 +121,10 @@ class Stages:
                     self._files.close()
 
     @functools.cached_property
+    def _cache(self) -> "Cache":
+        return self._workspace.cache
+
+    @functools.cached_property
     def _files(self) -> "ImageFiles":
         from chimage_core.ops.image_files import ImageFiles
 
@@ -126,11 +136,25 @@ class Stages:
     def _build_all(self, starts: Mapping[int, _Start]) -> Outcome:
         if self._plan.unconsumed:
             self._refuse_unconsumed(starts)
-        total = Counts()
-        for stage in self._plan.stages:
-            total = total.plus(self._build_stage(stage, starts[stage.number]))
+        if self._jobs > 1:
+            counts = self._build_side_by_side(starts)
+        else:
+            counts = [self._build_stage(stage, starts[stage.number]) for stage in self._plan.stages]
         last = self._finished[self._plan.stages[-1].number]
-        return Outcome(last.snapshot, last.state, total, self._plan.instruction_count)
+        return Outcome(last.snapshot, last.state, functools.reduce(Counts.plus, counts), self._plan.instruction_count)
+
+    def _build_side_by_side(self, starts: Mapping[int, _Start]) -> Collection[Counts]:
+        from chimage_core.ops.side_by_side import build_side_by_side, taking_turns
+
+        stages = {stage.number: stage for stage in self._plan.stages}
+        needs = {number: self._needs(stage, starts[number]) for number, stage in stages.items()}
+        last = self._plan.stages[-1].number
+        needs[last] = stages.keys() - {last}  # No image gets its name if another stage fails.
+        self._cache = taking_turns(self._workspace.cache, self._turn)
+        with self._workspace.cancel.part() as self._stop:
+            return build_side_by_side(
+                needs, self._jobs, lambda number: self._build_stage(stages[number], starts[number]), self._stop
+            ).values()
 
     def _skip_unused(self, starts: Mapping[int, _Start]) -> None:
         """Leave out the stages that the last one does not need."""
@@ -228,7 +252,7 @@ class Stages:
     def _build_stage(self, stage: Stage, start: _Start) -> Counts:
         workspace, path = self._workspace, self._inputs.path
         workspace.emit(StageStarted(stage=stage.number, alias=stage.alias, reference=str(stage.reference)))
-        with telling_where(path, stage.from_):
+        with telling_where(path, stage.from_), self._turn:
             base = self._base(start)
         triggers = self._triggers(stage, start, base.config)
         with Builder(self._site(stage, start), base.snapshot, base.state, base.config) as builder:
@@ -238,6 +262,7 @@ class Stages:
             sets_cmd = False
             for number, instruction, telling in self._steps(stage, start, triggers, base.config.onbuild):
                 with telling_where(path, instruction), telling:
+                    self._stop.check()
                     builder.step(
                         number, resolve(instruction, self._scope(builder.config, stage.number, sets_cmd=sets_cmd))
                     )
@@ -288,13 +313,13 @@ class Stages:
             reference=str(stage.reference),
             stage=stage.number,
             images=workspace.images,
-            cache=workspace.cache,
+            cache=self._cache,
             tools=self._tools(),
             journal=self._journal(stage, start),
             emit=workspace.emit,
             clock=time.monotonic,
             is_dry_run=request.is_dry_run,
-            captures_output=request.captures_output,
+            captures_output=request.captures_output or self._jobs > 1,
             explains_hits=request.explains_hits,
         )
 
@@ -319,9 +344,9 @@ class Stages:
             binds=request.binds,
             caches=lambda: workspace.cache_mounts,
             offers=request.offers,
-            opening=workspace.cache.opening,
-            unshare=workspace.cache.unshare,
-            cancel=workspace.cancel,
+            opening=self._cache.opening,
+            unshare=self._cache.unshare,
+            cancel=self._stop,
             with_xattrs=request.with_xattrs,
             emit=workspace.emit,
             suggests=request.suggests_force,
@@ -330,7 +355,7 @@ class Stages:
     def _scope(self, config: ImageConfig, stage: int, *, sets_cmd: bool) -> Scope:
         stages = {
             number: Origin(done.state, functools.partial(self._stage_tree, done))
-            for number, done in self._finished.items()
+            for number, done in tuple(self._finished.items())  # Another stage may finish just now.
         }
         return Scope(inputs=self._inputs, config=config, stages=stages, stage=stage, sets_cmd=sets_cmd)
 
@@ -342,6 +367,16 @@ class Stages:
         """Return the files of a finished stage, unpacked if they are not yet."""
         images, name = self._workspace.images, done.stage.reference.file_name
         assert done.snapshot is not None
-        unpack(self._workspace, name, done.snapshot)
+        with self._turn:
+            unpack(self._workspace, name, done.snapshot)
         label = f"stage {done.stage.alias or done.stage.number}"
         return SourceTree(images.published(name).root, label, is_image=True)
+
+    def _image(self, image: Reference) -> Origin:
+        with self._turn:
+            origin = self._files.origin(image)
+        return origin._replace(tree=functools.partial(self._image_tree, origin))
+
+    def _image_tree(self, origin: Origin) -> SourceTree:
+        with self._turn:
+            return origin.tree()

@@ -5,6 +5,7 @@ commands of a build.
 """
 
 import json
+import threading
 from typing import TYPE_CHECKING
 
 from chimage_core.errors import FileError
@@ -19,34 +20,37 @@ _LONGEST_MEMORY = 1 << 20
 
 
 class RunnerSupply:
-    """Gives one runner; to be closed."""
+    """Gives one runner; to be closed. Safe to use from several threads."""
 
     def __init__(self, kind: str, directory: str, memory: str) -> None:
         """`directory` is where overlays would be; `memory` is the file that remembers."""
         self._kind = kind
         self._directory = directory
         self._memory = memory
+        self._lock = threading.RLock()
         self._runner: Runner | None = None
         self._can_overlay: bool | None = None
 
     def runner(self) -> "Runner":
         """Return the runner. Raises RunnerError, DependencyMissing, UsageError."""
-        if self._runner is None:
-            from chimage_core.runner.choose import choose
-            from chimage_core.runner.namespace import NamespaceRunner
+        with self._lock:
+            if self._runner is None:
+                from chimage_core.runner.choose import choose
+                from chimage_core.runner.namespace import NamespaceRunner
 
-            abilities = self._remembered()
-            self._runner = choose(self._kind, self._directory, abilities)
-            if abilities is not None and isinstance(self._runner, NamespaceRunner):
-                self._can_overlay = abilities.overlay
-        return self._runner
+                abilities = self._remembered()
+                self._runner = choose(self._kind, self._directory, abilities)
+                if abilities is not None and isinstance(self._runner, NamespaceRunner):
+                    self._can_overlay = abilities.overlay
+            return self._runner
 
     def can_overlay(self) -> bool:
         """Return whether the runner can work on overlays in the directory."""
-        runner = self.runner()
-        if self._can_overlay is None:
-            self._can_overlay = runner.can_overlay(self._directory)
-        return self._can_overlay
+        with self._lock:
+            runner = self.runner()
+            if self._can_overlay is None:
+                self._can_overlay = runner.can_overlay(self._directory)
+            return self._can_overlay
 
     def close(self) -> None:
         """End the runner, if there is one. Idempotent."""

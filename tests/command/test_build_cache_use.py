@@ -257,8 +257,8 @@ def test_events_as_json_lines(builds: Builds) -> None:
         (2, 2, "RUN.S", "miss"),
     ]
     output = [line for line in lines if line["type"] == "output_chunk"]
-    assert {"type": "output_chunk", "step": 2, "stream": "stdout", "data": "hi\n"} in output
-    assert {"type": "output_chunk", "step": 2, "stream": "stderr", "data_b64": "/w=="} in output
+    assert {"type": "output_chunk", "step": 2, "stage": 0, "stream": "stdout", "data": "hi\n"} in output
+    assert {"type": "output_chunk", "step": 2, "stage": 0, "stream": "stderr", "data_b64": "/w=="} in output
     assert (lines[-1]["hits"], lines[-1]["misses"]) == (0, 1)
 
 

@@ -23,8 +23,8 @@ def test_output_that_is_no_text_is_base64() -> None:
     """A log viewer must get every byte that a command printed."""
     stream = io.StringIO()
     lines = JsonLines(stream)
-    lines(OutputChunk(step=1, stream="stdout", data=b"text"))
-    lines(OutputChunk(step=1, stream="stderr", data=b"\xff"))
+    lines(OutputChunk(step=1, stage=0, stream="stdout", data=b"text"))
+    lines(OutputChunk(step=1, stage=0, stream="stderr", data=b"\xff"))
     assert [document.get("data") for document in written(stream)] == ["text", None]
     assert written(stream)[1]["data_b64"] == "/w=="
 
