@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from chimage_core.build.offers import Offers
     from chimage_core.dockerfile.ast import Dockerfile
     from chimage_core.image.reference import Reference
-    from chimage_core.ops.build import BuildRequest
+    from chimage_core.ops.build import BuildRequest, BuildResult
     from chimage_core.ops.list import ListedImage
     from chimage_core.runner.protocol import Bind
 
@@ -27,7 +27,7 @@ def build(session: Session) -> int:
     """`build`."""
     from chimage_core.ops import build as ops
 
-    request = _build_request(session)
+    request = build_request(session)
     # It may come from a terminal or a pipe, and reading may wait for ever; there is nothing to clean up yet.
     with session.cancel.on_cancel(session.cancel.check):
         dockerfile = ops.read_dockerfile(request)
@@ -40,15 +40,7 @@ def build(session: Session) -> int:
     )
     with opened as workspace:
         result = ops.build(workspace, request, dockerfile)
-    _result(
-        session,
-        reference=str(result.reference),
-        names=[str(reference) for reference in result.names],
-        path=result.path,
-        state=result.state,
-        hits=result.counts.hits,
-        misses=result.counts.misses,
-    )
+    print_build(session, result)
     return EXIT_OK
 
 
@@ -175,6 +167,13 @@ def build_cache(session: Session) -> int:
     return command.build_cache(session)
 
 
+def modify(session: Session) -> int:
+    """`modify`."""
+    from chimage_core.cli import modify as command
+
+    return command.modify(session)
+
+
 COMMANDS: dict[str, Command] = {
     "build": build,
     "build-cache": build_cache,
@@ -182,6 +181,7 @@ COMMANDS: dict[str, Command] = {
     "gestalt": gestalt,
     "import": import_,
     "list": list_,
+    "modify": modify,
     "reset": reset,
     "storage-path": storage_path,
     "undelete": undelete,
@@ -202,12 +202,26 @@ def _result(session: Session, **fields: Any) -> None:
         session.json.result(fields)
 
 
-def _build_request(session: Session) -> "BuildRequest":
+def print_build(session: Session, result: "BuildResult") -> None:
+    """Give the result of a command that has built an image."""
+    _result(
+        session,
+        reference=str(result.reference),
+        names=[str(reference) for reference in result.names],
+        path=result.path,
+        state=result.state,
+        hits=result.counts.hits,
+        misses=result.counts.misses,
+    )
+
+
+def build_request(session: Session) -> "BuildRequest":
+    """Return what the options of `build`, as far as a command has them, ask for."""
     from chimage_core.ops.build import BuildRequest
 
     settings = session.settings
     return BuildRequest(
-        context=session.option("context"),
+        context=session.option("context", "-"),
         file=session.option("file"),
         contexts=_build_contexts(session.option("build_context", [])),
         tags=tuple(session.option("tag", [])),

@@ -190,10 +190,31 @@ def _days(text: str) -> int:
     return int(text)
 
 
-def _build_options(build: argparse.ArgumentParser) -> None:
+def _running_options(command: argparse.ArgumentParser) -> None:
+    """Add what all commands have that carry out instructions."""
     from chimage_core.runner.protocol import RUNNER_KINDS
 
-    build.add_argument("-b", "--bind", metavar="SRC[:DST]", action="append", help="for RUN: show SRC at DST")
+    command.add_argument("-b", "--bind", metavar="SRC[:DST]", action="append", help="for RUN: show SRC at DST")
+    command.add_argument("--explain", action="store_true", help="tell why each instruction missed, or whence it hit")
+    modes = "root emulation: seccomp (default), fakeroot or none"
+    command.add_argument("--force", metavar="MODE", nargs="?", const="seccomp", help=modes)
+    older = "older name of --force=none"
+    command.add_argument("--no-fakeroot", dest="force", action="store_const", const="none", help=older)
+    command.add_argument("--no-force-detect", action="store_true", help="don’t suggest --force options if RUN fails")
+    command.add_argument(
+        "--force-cmd", metavar="CMD,ARG1[,ARG2...]", action="append", help="add ARGs to command CMD in RUN instructions"
+    )
+    command.add_argument("-n", "--dry-run", action="store_true", help="don’t execute any instruction")
+    command.add_argument(
+        "--runner",
+        metavar="NAME",
+        choices=RUNNER_KINDS,
+        help="what executes RUN: auto (default), python, ch-run or bwrap",
+    )
+
+
+def _build_options(build: argparse.ArgumentParser) -> None:
+    _running_options(build)
     build.add_argument(
         "--build-arg", metavar="KEY[=VALUE]", action="append", help="set KEY of ARG (default: the variable’s value)"
     )
@@ -209,23 +230,13 @@ def _build_options(build: argparse.ArgumentParser) -> None:
         choices=("metadata", "content"),
         help="know source files of COPY, ADD and RSYNC by metadata (size, mtime; default) or by content",
     )
-    build.add_argument("--explain", action="store_true", help="tell why each instruction missed, or whence it hit")
     build.add_argument("-f", "--file", metavar="DOCKERFILE", help="Dockerfile (default: CONTEXT/Dockerfile; -: stdin)")
-    modes = "root emulation: seccomp (default), fakeroot or none"
-    build.add_argument("--force", metavar="MODE", nargs="?", const="seccomp", help=modes)
-    older = "older name of --force=none"
-    build.add_argument("--no-fakeroot", dest="force", action="store_const", const="none", help=older)
-    build.add_argument("--no-force-detect", action="store_true", help="don’t suggest --force options if RUN fails")
-    build.add_argument(
-        "--force-cmd", metavar="CMD,ARG1[,ARG2...]", action="append", help="add ARGs to command CMD in RUN instructions"
-    )
     build.add_argument(
         "--jobs", metavar="N", type=_positive, help="build up to N stages side by side, if they don’t need each other"
     )
     build.add_argument(
         "--label", metavar="KEY=VALUE", action="append", help="label the image, as LABEL at the end would"
     )
-    build.add_argument("-n", "--dry-run", action="store_true", help="don’t execute any instruction")
     build.add_argument(
         "--no-dockerignore", dest="dockerignore", action="store_false", help="don’t let .dockerignore exclude files"
     )
@@ -234,12 +245,6 @@ def _build_options(build: argparse.ArgumentParser) -> None:
         "--platform", metavar="[OS/]ARCH[/VARIANT]", help="build for this platform, as --arch does (OS: linux)"
     )
     build.add_argument("--pull", action="store_true", help="look for newer base images (not yet available: warns)")
-    build.add_argument(
-        "--runner",
-        metavar="NAME",
-        choices=RUNNER_KINDS,
-        help="what executes RUN: auto (default), python, ch-run or bwrap",
-    )
     build.add_argument(
         "--secret",
         metavar="id=ID[,src=FILE|,env=VAR]",
@@ -359,6 +364,31 @@ def _list_options(list_: argparse.ArgumentParser) -> None:
     list_.add_argument("image_ref", metavar="IMAGE_REF", nargs="?", default=None, help="print details of this image")
 
 
+def _modify_options(modify: argparse.ArgumentParser) -> None:
+    _running_options(modify)
+    modify.add_argument(
+        "-c",
+        dest="commands",
+        metavar="CMD",
+        action="append",
+        help="run CMD, as RUN does (can be repeated; each has an entry of its own in the build cache)",
+    )
+    modify.add_argument(
+        "-i",
+        "--interactive",
+        action="store_true",
+        help="run a shell, and keep what it has changed if it exits with 0 (default, if stdin is a terminal)",
+    )
+    modify.add_argument(
+        "-S", "--shell", metavar="SHELL", help="path in the image of the shell to use (default: /bin/sh, or its SHELL)"
+    )
+    modify.add_argument("source", metavar="SOURCE", help="image to start from")
+    modify.add_argument("dest", metavar="DEST", help="name of the new image")
+    modify.add_argument(
+        "script", metavar="SCRIPT", nargs="?", default=None, help="file with commands to run (default, and -: stdin)"
+    )
+
+
 def _no_options(_: argparse.ArgumentParser) -> None:
     """Nothing but the common ones."""
 
@@ -377,6 +407,7 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "gestalt": ("tell about configuration and available features", _gestalt_options),
     "import": ("copy an image into the storage directory", _import_options),
     "list": ("list images", _list_options),
+    "modify": ("make an image from another one by commands, a script, or a shell", _modify_options),
     "reset": ("delete all images and the build cache", _no_options),
     "storage-path": ("print the path of the storage directory", _no_options),
     "undelete": ("recover a deleted image from the build cache", _undelete_options),

@@ -165,6 +165,13 @@ class Run(_WithCommand):
         return self._options("device")
 
 
+class Interact(_WithCommand):
+    """Let somebody type commands. No Dockerfile says that: `modify` does."""
+
+    __slots__ = ()
+    name: ClassVar[str] = "RUN"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _Transfer(Instruction):
     """What COPY and ADD share."""

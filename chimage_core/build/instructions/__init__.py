@@ -32,6 +32,7 @@ _RARE: dict[type[ast.Instruction], str] = {
     ast.Entrypoint: "command",
     ast.Expose: "recorded",
     ast.HealthCheck: "recorded",
+    ast.Interact: "interact",
     ast.Maintainer: "recorded",
     ast.OnBuild: "onbuild",
     ast.Rsync: "rsync",

@@ -125,6 +125,8 @@ class Execute(NamedTuple):
     label: str
     """File, line and instruction, for the error."""
     options: "RunOptions | None" = None
+    is_interactive: bool = False
+    """Somebody types, and decides by the exit status whether the changes are kept."""
 
     def apply(self, place: ImagePlace, tools: Tools) -> Changes:
         """Return the overlay with the changes, or that anything may have changed. Raises RunFailed."""
@@ -149,6 +151,7 @@ class Execute(NamedTuple):
                 emulation=forcer.emulation,
                 overlay=overlay,
                 output=output,
+                interactive=self.is_interactive,
             )
             result = self._run(request, tools)
             if result.status == 0:
@@ -156,6 +159,11 @@ class Execute(NamedTuple):
                 return UpperChanged(overlay.upper, overlay.work) if overlay else AnythingChanged()
             if overlay is not None:
                 os.rename(overlay.upper, _failed(place))
+        if self.is_interactive and not result.problem:
+            raise RunFailed(
+                f"changes discarded: the shell exited with {result.status}: {self.label}",
+                hint="to keep changes, leave the shell with exit status 0",
+            )
         said = None if output is None else output.text
         raise RunFailed(_why(result, self.label), hint=self._hint(result, place.root, said, tools))
 
