@@ -28,6 +28,10 @@ def build(session: Session) -> int:
     from chimage_core.ops import build as ops
 
     request = build_request(session)
+    if session.option("check"):
+        from chimage_core.cli.lint import check
+
+        return check(session, request)
     # It may come from a terminal or a pipe, and reading may wait for ever; there is nothing to clean up yet.
     with session.cancel.on_cancel(session.cancel.check):
         dockerfile = ops.read_dockerfile(request)

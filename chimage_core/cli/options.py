@@ -240,6 +240,10 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--no-dockerignore", dest="dockerignore", action="store_false", help="don’t let .dockerignore exclude files"
     )
+    build.add_argument(
+        "--check", action="store_true", help="only tell what may be wrong or differs from Docker; 1 if there are errors"
+    )
+    build.add_argument("--strict", action="store_true", help="with --check: warnings count as errors")
     build.add_argument("--parse-only", action="store_true", help="stop after parsing the Dockerfile, and print it")
     build.add_argument(
         "--platform", metavar="[OS/]ARCH[/VARIANT]", help="build for this platform, as --arch does (OS: linux)"

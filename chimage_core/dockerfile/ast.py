@@ -390,6 +390,8 @@ class ParseWarning(NamedTuple):
 
     line: int
     text: str
+    code: str
+    """What kind of thing it is: `parser-directive`, `empty-continuation`, `not-json`."""
 
 
 class Dockerfile(NamedTuple):

@@ -52,7 +52,7 @@ class Context(NamedTuple):
     """In upper case, as written: NSYNC stays NSYNC."""
     escape: str
     warnings: list[str]
-    """Grows while the line is read."""
+    """Of lists that are no JSON. Grows while the line is read."""
 
     @property
     def range(self) -> SourceRange:

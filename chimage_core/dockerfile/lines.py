@@ -139,7 +139,8 @@ class _Reader:
             if name == "escape" and name not in found and value in ("\\", "`"):
                 self._escape = value
             else:
-                self._warn(self._next, f"not supported, ignored: parser directives: {line.strip()}")
+                text = f"not supported, ignored: parser directives: {line.strip()}"
+                self._warn(self._next, text, "parser-directive")
             found.setdefault(name, value)
         return found
 
@@ -164,7 +165,8 @@ class _Reader:
             if parts and _is_noise(line):
                 if not warned and not line.strip(_BLANKS):
                     warned = True
-                    self._warn(self._next, "empty continuation line: the instruction above goes on after it")
+                    text = "empty continuation line: the instruction above goes on after it"
+                    self._warn(self._next, text, "empty-continuation")
                 continue
             part, is_open = self._continuation(line)
             start = 0 if parts else indent
@@ -211,8 +213,8 @@ class _Reader:
                 return "".join(f"{text}\n" for text in body), start + 1
         return None
 
-    def _warn(self, line: int, text: str) -> None:
-        self._warnings.append(ParseWarning(line=line, text=text))
+    def _warn(self, line: int, text: str, code: str) -> None:
+        self._warnings.append(ParseWarning(line=line, text=text, code=code))
 
 
 def _is_noise(line: str) -> bool:

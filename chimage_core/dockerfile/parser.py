@@ -96,7 +96,7 @@ class _Parser:
         tokens = [Token(leaf.type, str(leaf), leaf.start_pos) for leaf in tree.children]
         instruction = to_instruction(tree.data, tokens, context, lambda start: self._trigger(context.line, start))
         for warning in context.warnings:
-            self.warnings.append(ParseWarning(line=line.place(0)[0], text=warning))
+            self.warnings.append(ParseWarning(line=line.place(0)[0], text=warning, code="not-json"))
         return instruction
 
     def _trigger(self, line: LogicalLine, start: int) -> Instruction:

@@ -26,11 +26,7 @@ def inputs_of(
     remote: "Callable[[], Remote]",
 ) -> Inputs:
     """Return what a request says for all instructions. Opens the contexts. Raises ContextError, FileError."""
-    context = None
-    if request.context != "-":
-        context = open_context(
-            request.context, None if dockerfile.path == "-" else dockerfile.path, is_filtered=request.is_filtered
-        )
+    context, contexts = open_contexts(request, dockerfile)
     return Inputs(
         path=dockerfile.path,
         escape=dockerfile.escape,
@@ -41,7 +37,7 @@ def inputs_of(
             **{name: value for name, value in request.build_args.items() if name in PASSED_VARIABLES},
         },
         context=context,
-        names=Names(tuple(stage.alias for stage in plan.stages), _contexts(request)),
+        names=Names(tuple(stage.alias for stage in plan.stages), contexts),
         image_files=image_files,
         remote=remote,
         forcer=request.forcer,
@@ -51,10 +47,18 @@ def inputs_of(
     )
 
 
-def _contexts(request: "BuildRequest") -> dict[str, SourceTree]:
-    """Open the directories of `--build-context`. Raises ContextError, FileError."""
-    return {
-        name.lower(): open_context(path, None, label=f"context {name}", is_filtered=request.is_filtered)
+def open_contexts(request: "BuildRequest", dockerfile: Dockerfile) -> tuple[SourceTree | None, dict[str, SourceTree]]:
+    """Open the context, None if there is none, and the directories of `--build-context` by their names in lower case.
+
+    Raises ContextError, FileError.
+    """
+    is_filtered = request.is_filtered
+    context = None
+    if request.context != "-":
+        path = None if dockerfile.path == "-" else dockerfile.path
+        context = open_context(request.context, path, is_filtered=is_filtered)
+    return context, {
+        name.lower(): open_context(path, None, label=f"context {name}", is_filtered=is_filtered)
         for name, path in request.contexts.items()
     }
 
