@@ -3,7 +3,7 @@
 from typing import Any
 
 from chimage_core.cache.inputs import CACHE_BY, REMOTE, StepInputs
-from chimage_core.cache.sources import SourceFile, is_same_but_touched, source_files
+from chimage_core.cache.sources import SourceFile, changed_files, is_same_but_touched
 from chimage_core.events.explain import Change
 
 BY_NAME = ("arguments", "variables", "labels", REMOTE)
@@ -84,10 +84,7 @@ def _union(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def _sources(before: bytes, after: bytes) -> Changes:
     if before == after:
         return []
-    old, new = set(source_files(before)), set(source_files(after))
-    # Most files are as they were: the rest alone is looked at.
-    gone = {file.name: file for file in old - new}
-    come = {file.name: file for file in new - old}
+    gone, come = changed_files(before, after)
     names = sorted({*gone, *come})
     if not names:
         return [(Change("option", "order of sources", None, None, None),)]

@@ -4,6 +4,7 @@ for content to count."""
 import json
 import os
 import stat
+from collections.abc import Iterator
 from typing import NamedTuple
 
 _FIELDS = 4
@@ -62,5 +63,19 @@ def is_same_but_touched(before: SourceFile, after: SourceFile) -> bool:
 
 def source_files(sources: bytes) -> list[SourceFile]:
     """Take descriptions of source files apart."""
-    fields = sources.decode("utf-8", "surrogateescape").split("\0")
-    return [SourceFile._make(fields[at : at + _FIELDS]) for at in range(0, len(fields) - 1, _FIELDS)]
+    return list(map(SourceFile._make, _taken_apart(sources)))
+
+
+def changed_files(before: bytes, after: bytes) -> tuple[dict[str, SourceFile], dict[str, SourceFile]]:
+    """Return the files that are described differently, by name: as they were, and as they are now.
+
+    Most files are as they were, and there may be many: only the others are worth an object.
+    """
+    old, new = set(_taken_apart(before)), set(_taken_apart(after))
+    gone, come = map(SourceFile._make, old - new), map(SourceFile._make, new - old)
+    return {file.name: file for file in gone}, {file.name: file for file in come}
+
+
+def _taken_apart(sources: bytes) -> Iterator[tuple[str, ...]]:
+    fields = iter(sources.decode("utf-8", "surrogateescape").split("\0"))
+    return zip(*[fields] * _FIELDS)  # noqa: B905 (the last field is empty, and behind the last file)

@@ -138,3 +138,17 @@ def test_known_by_content(builds: Builds) -> None:
     assert marks(result) == "*."
     assert "--cache-by" in result.stderr
     assert "CH_IMAGE_CACHE_BY" in builds.build(dockerfile, env={"CH_IMAGE_CACHE_BY": "x"}, check=False).expect(2).stderr
+
+
+def test_excluded_directories_are_not_entered(builds: Builds) -> None:
+    """Not even to see whether there is an exception, if none can match there: data sets are often left out."""
+    builds.write("data/closed/f")
+    builds.write("data/open/keep")
+    builds.write("data/open/f")
+    builds.write(".dockerignore", "data\n!data/open/keep\n.dockerignore\nDockerfile\n")
+    (builds.context / "data/closed").chmod(0)
+    try:
+        builds.build("FROM base\nCOPY . /to")
+    finally:
+        (builds.context / "data/closed").chmod(0o755)
+    assert copied(builds) == ["data", "data/open", "data/open/keep"]
