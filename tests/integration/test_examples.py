@@ -39,6 +39,7 @@ class Result(NamedTuple):
 RESULTS = {
     "bio-container": Result(("read1\t14\t0.43", "read2\t8\t1.00"), ("usr/local/bin/fastats", "data/reads.tsv")),
     "blas-like": Result(("trace = 300",), ("usr/local/lib/blas/*/libblas.so.3",)),
+    "build-mounts": Result(("built of 2 objects", "heat: 1"), ("usr/local/bin/heat",)),
     "conda-like": Result(
         ("prefix: /opt/conda/envs/science", "mean energy: 4.0"), ("opt/conda/envs/science/conda-meta/numlib-1.26.json",)
     ),

@@ -1,0 +1,1 @@
+double step(double value) { return value / 2; }
