@@ -1,6 +1,7 @@
 """`--force=fakeroot`: what is decided for each family of distributions, with package managers that only write down what
 they are asked for. (A real Debian is in tests/integration.)"""
 
+import os
 import re
 
 import pytest
@@ -236,6 +237,23 @@ def test_what_comes_along_with_fakeroot_may_need_privilege(builds: Builds) -> No
     failed = builds.build(dockerfile, "--force=fakeroot", check=False).expect(1)
     # The RUN itself was reached, where the stub of fakeroot pretends nothing.
     assert "RUN command exited with 4" in failed.stderr
+
+
+def test_preparing_has_the_network_and_no_secrets(builds: Builds) -> None:
+    """What is told to one command is for that command only, and without network nothing could be installed."""
+    builds.write(
+        "apk",
+        '#!/bin/sh\necho "$TOKEN $(readlink /proc/self/ns/net)"\ncp /stub/fakeroot /bin/fakeroot\n',
+        mode=0o755,
+    )
+    run = "RUN --network=none --mount=type=secret,id=token,env=TOKEN touch /log; apk add x"
+    dockerfile = _distribution(builds, "alpine", "COPY apk /bin/", run)
+    secret = builds.write("token", "hush")
+    said = builds.build(dockerfile, "--force=fakeroot", f"--secret=id=token,src={secret}").stdout.splitlines()
+    host = os.readlink("/proc/self/ns/net")
+    assert said[:2] == [f" {host}"] * 2
+    assert said[2].startswith("hush ")
+    assert not said[2].endswith(host)
 
 
 def test_the_preparation_is_part_of_the_run_that_needed_it(builds: Builds) -> None:

@@ -23,8 +23,11 @@ class Execution(NamedTuple):
     """The image before it."""
     script: str | None
     """Text of the program that the command executes, if it is in the Dockerfile."""
-    run: Callable[[Argv, Emulation], RunResult]
-    """Execute a command. What several commands change is one change: that of the RUN."""
+    run: Callable[[Argv], RunResult]
+    """Execute the user's command, as it is or changed."""
+    prepare: Callable[[Argv, Emulation], RunResult]
+    """Execute a command of ours before it: without its secrets, and with network whatever it has. What all of them
+    change is one change, that of the RUN."""
     modified: Callable[[Argv], None]
     """To be called with the command that is executed instead, because of what is in the image."""
     label: str

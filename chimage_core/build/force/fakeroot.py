@@ -43,13 +43,13 @@ class FakerootForcer:
         """Execute `argv`, under fakeroot if it needs it. Raises ForceUnavailable for an image of no known family."""
         family = self._family(execution)
         if not needs_fakeroot(family, argv, execution.script):
-            return execution.run(argv, self.emulation)
+            return execution.run(argv)
         if execution.root not in self._prepared:
             for number, step in enumerate(family.steps, start=1):
                 _prepare(number, step, execution)
         wrapped = (*family.wrapper, *argv)
         execution.modified(wrapped)
-        result = execution.run(wrapped, self.emulation)
+        result = execution.run(wrapped)
         if result.status == 0:  # Else nothing of all this stays.
             self._prepared.add(execution.root)
         return result
@@ -77,12 +77,12 @@ def needs_fakeroot(family: Family, argv: Argv, script: str | None) -> bool:
 def _prepare(number: int, step: InitStep, execution: Execution) -> None:
     """Do one step, unless it has been done. Raises RunFailed."""
     execution.emit(InitStepStarted(number=number, command=step.check, is_check=True))
-    if execution.run((*_SHELL, step.check), Emulation.NONE).status == 0:
+    if execution.prepare((*_SHELL, step.check), Emulation.NONE).status == 0:
         execution.emit(InitStepSkipped(number=number))
         return
     execution.emit(InitStepStarted(number=number, command=step.command, is_check=False))
     # A package that comes along with fakeroot may need privilege itself, as util-linux does in Fedora.
-    result = execution.run((*_SHELL, step.command), Emulation.SECCOMP)
+    result = execution.prepare((*_SHELL, step.command), Emulation.SECCOMP)
     if result.status != 0:
         what = f"init step {number} exited with {result.status}" + (f": {result.problem}" if result.problem else "")
         raise RunFailed(

@@ -21,4 +21,4 @@ class NoForcer:
 
     def carry_out(self, argv: Argv, execution: Execution) -> RunResult:
         """Execute `argv`."""
-        return execution.run(argv, self.emulation)
+        return execution.run(argv)

@@ -40,7 +40,7 @@ class SeccompForcer:
 
     def carry_out(self, argv: Argv, execution: Execution) -> RunResult:
         """Execute `argv`; the runner installs the filter."""
-        return execution.run(argv, self.emulation)
+        return execution.run(argv)
 
     def _as_program(self, word: str) -> list[str]:
         for hook, _ in self._hooks:

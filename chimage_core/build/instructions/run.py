@@ -178,8 +178,12 @@ class Execute(NamedTuple):
     def _run(self, request: RunRequest, tools: Tools) -> RunResult:
         """Have the forcer execute the command, perhaps after others, all in the same container file system."""
 
-        def run(argv: Argv, emulation: Emulation) -> RunResult:
-            return tools.runner().run(request._replace(argv=argv, emulation=emulation), tools.cancel)
+        def run(argv: Argv) -> RunResult:
+            return tools.runner().run(request._replace(argv=argv), tools.cancel)
+
+        def prepare(argv: Argv, emulation: Emulation) -> RunResult:
+            ours = request._replace(argv=argv, emulation=emulation, secret_env={}, is_offline=False)
+            return tools.runner().run(ours, tools.cancel)
 
         def modified(argv: Argv) -> None:
             from chimage_core.events.force import CommandModified
@@ -192,7 +196,7 @@ class Execute(NamedTuple):
 
         if self.is_modified:
             modified(self.argv)
-        execution = Execution(request.rootfs, self.script, run, modified_here, self.label, tools.emit)
+        execution = Execution(request.rootfs, self.script, run, prepare, modified_here, self.label, tools.emit)
         return tools.forcer.carry_out(self.argv, execution)
 
     def _hint(self, result: RunResult, root: str, said: str | None, tools: Tools) -> str | None:
