@@ -45,7 +45,7 @@ def mounted(planned: Sequence[PlannedMount], place: ImagePlace, tools: Tools) ->
                     assert one.find is not None
                     ready.mounts.append(ready.bound(bind, one.find()))
                 case CacheMount() as cache:
-                    ready.mounts.append(Bind(caches[_cache_id(cache)], cache.target, cache.is_read_only))
+                    ready.mounts.append(Bind(caches[_cache_id(cache)], cache.target, cache.is_read_only, is_ours=True))
                 case TmpfsMount(target, size, read_only):
                     ready.mounts.append(Tmpfs(target, size, is_read_only=read_only))
                 case SecretMount() as secret:
@@ -109,7 +109,7 @@ class _Ready:
         if self._overlaid(mount, source, overlay):
             return Draft(source.path, mount.target, overlay, mount.is_read_only)
         self._copy(source, f"{directory}/copy")
-        return Bind(f"{directory}/copy", mount.target, mount.is_read_only)
+        return Bind(f"{directory}/copy", mount.target, mount.is_read_only, is_ours=True)
 
     def _overlaid(self, mount: BindMount, source: Source, overlay: Overlay) -> bool:
         """Prepare an overlay; return whether that serves."""

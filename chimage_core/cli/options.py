@@ -301,8 +301,9 @@ def _cache_options(cache: argparse.ArgumentParser) -> None:
         nargs="?",
         const="default",
         help="free disk space, by taking away: states (of the build cache, that no image needs), large (files that no "
-        "state needs), packs (nothing; they are compressed again), downloads, uploads, unpacked (directories of images "
-        "that are in the build cache; undelete, or a build, unpacks them again), deleted (images that could be "
+        "state needs), packs (nothing; they are compressed again), downloads, uploads, mounts (caches of RUN "
+        "--mount=type=cache), unpacked (directories of images that are in the build cache; undelete, or a build, "
+        "unpacks them again), deleted (images that could be "
         "undeleted), images; default: all but the last two, which do not come back",
     )
     cache.add_argument("-n", "--dry-run", action="store_true", help="with --prune: only tell what would go")

@@ -7,12 +7,13 @@ is cheapest to get back goes first: the kinds are in that order, and in each the
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-STATES, LARGE, PACKS, DOWNLOADS, UPLOADS, UNPACKED, DELETED, IMAGES = KINDS = (
+STATES, LARGE, PACKS, DOWNLOADS, UPLOADS, MOUNTS, UNPACKED, DELETED, IMAGES = KINDS = (
     "states",
     "large",
     "packs",
     "downloads",
     "uploads",
+    "mounts",
     "unpacked",
     "deleted",
     "images",
@@ -29,7 +30,7 @@ class Item(NamedTuple):
 
     kind: str
     name: str
-    """Unique in its kind: a commit, a path, an image name in file form, a reference."""
+    """Unique in its kind: a commit, a path, an image name in file form, a reference, a key."""
     text: str
     """What it is, for people; not yet printable."""
     used: float

@@ -75,6 +75,8 @@ def lose(workspace: Workspace, items: Sequence[Item]) -> None:
         if item.kind in _FILES:
             with file_errors("remove", item.name), contextlib.suppress(FileNotFoundError):
                 os.unlink(item.name)
+        elif item.kind == policy.MOUNTS:
+            workspace.cache_mounts.remove(item.name)
         elif item.kind == policy.UNPACKED:
             workspace.images.pack_away(item.name)
         elif item.kind == policy.IMAGES:
@@ -118,6 +120,8 @@ class _Files:
         images, freed = self._workspace.images, 0
         if item.kind in _FILES:
             return self._removal.of(item.name)
+        if item.kind == policy.MOUNTS:
+            return self._removal.of(self._workspace.layout.cache_mount(item.name))
         if item.kind == policy.PACKS:
             return item.size  # A guess.
         if item.kind not in (policy.UNPACKED, policy.IMAGES):

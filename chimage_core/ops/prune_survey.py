@@ -64,6 +64,10 @@ class Survey:
     def _uploads(self) -> Iterator[Item]:
         return self._files(policy.UPLOADS, self._workspace.layout.uploads)
 
+    def _mounts(self) -> Iterator[Item]:
+        for cache in self._workspace.cache_mounts.all():
+            yield Item(policy.MOUNTS, cache.key, cache.id, cache.used)
+
     def _unpacked(self) -> Iterator[Item]:
         """Give the images whose directories hold what the build cache has, and nothing else."""
         workspace = self._workspace
@@ -153,6 +157,7 @@ _FINDERS: Mapping[str, Callable[[Survey], Iterator[Item]]] = {
     policy.PACKS: Survey._packs,
     policy.DOWNLOADS: Survey._downloads,
     policy.UPLOADS: Survey._uploads,
+    policy.MOUNTS: Survey._mounts,
     policy.UNPACKED: Survey._unpacked,
     policy.DELETED: Survey._deleted,
     policy.IMAGES: Survey._images,

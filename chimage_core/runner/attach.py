@@ -38,7 +38,7 @@ class Attaching:
         self._path = path
         self._root = root
         self._private: set[int] = set()
-        """Devices of what we have mounted and nobody sees afterwards: missing targets in there can just be made."""
+        """IDs of mounts in which missing targets can just be made: nobody minds, or sees them afterwards."""
 
     def attach(self, mount: Mount) -> None:
         """Show one thing. Raises SetupError."""
@@ -54,8 +54,8 @@ class Attaching:
         # Looked up again: the first descriptor is of what now lies under the mount.
         fd = self._target(mount, doing)
         try:
-            if mount.source is None or mount.overlay is not None:
-                self._private.add(os.fstat(fd).st_dev)
+            if mount.source is None or mount.overlay is not None or mount.is_ours:
+                self._private.add(_mount_id(fd))
             if mount.read_only:
                 _make_read_only(fd)
         except OSError as error:
@@ -67,7 +67,7 @@ class Attaching:
         """Return a descriptor of the place to mount on."""
         try:
             located = locate(self._root, mount.target)
-            if located.missing and os.fstat(located.fd).st_dev in self._private:
+            if located.missing and _mount_id(located.fd) in self._private:
                 os.close(located.fd)
                 MountPoints().make(self._root, mount.target, mount.is_directory)
                 located = locate(self._root, mount.target)
@@ -179,6 +179,16 @@ def copy_named(source: bytes, target: bytes, *, are_acls: bool) -> None:
 def text(path: bytes) -> str:
     """Return a path for messages."""
     return path.decode("utf-8", "surrogateescape")
+
+
+def _mount_id(fd: int) -> int:
+    """Return which mount a descriptor is in: proc(5), fdinfo."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        for line in file:
+            name, _, value = line.partition(b":")
+            if name == b"mnt_id":
+                return int(value)
+    raise OSError(errno.ENODATA, "no mount ID in /proc")
 
 
 def _make_read_only(fd: int) -> None:

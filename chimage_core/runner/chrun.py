@@ -1,8 +1,9 @@
 """Run commands through programs of the host, where Python itself may not make namespaces: `ch-run`, `bwrap`.
 
 Some systems allow user namespaces to chosen programs only. Both programs keep our contract but for these limits: ch-run
-makes no PID namespace, and always adds `$CH_RUNNING`; bwrap always adds `$PWD`; neither can use an overlay; and what
-they themselves complain about comes on the command's stderr, with exit status 1.
+makes no PID namespace, always adds `$CH_RUNNING`, and can neither mount anything read-only or in memory, nor keep a
+variable secret, nor take the network away (all of which is refused); bwrap always adds `$PWD`; neither can use an
+overlay; and what they themselves complain about comes on the command's stderr, with exit status 1.
 
 They are started by the same fork server, which makes and removes mount points, kills what is left behind, and puts the
 system call filter on ch-run before it starts: what ch-run itself needs is not in the filter.

@@ -23,7 +23,7 @@ class Overlay:
 class Mount:
     """Something shown inside. What it is depends on what is given, see `mount`."""
 
-    __slots__ = ("content", "is_directory", "mode", "overlay", "read_only", "size", "source", "target")
+    __slots__ = ("content", "is_directory", "is_ours", "mode", "overlay", "read_only", "size", "source", "target")
 
     def __init__(self, value: dict[str, object]) -> None:
         """Decode the JSON object that `mount` made."""
@@ -39,6 +39,8 @@ class Mount:
         self.size = _number(value["size"])
         """Bytes that fit into a directory in memory; 0: no limit of ours."""
         self.is_directory = value["is_directory"] is True
+        self.is_ours = value["is_ours"] is True
+        """A missing target of a later mount may be made in there, to stay."""
         self.read_only = value["read_only"] is True
 
 
@@ -51,6 +53,7 @@ def mount(
     mode: int = 0o1777,
     size: int = 0,
     is_directory: bool = True,
+    is_ours: bool = False,
     read_only: bool = False,
 ) -> dict[str, object]:
     """Return a mount as it travels; what the fields mean is said in `Mount`."""
@@ -62,6 +65,7 @@ def mount(
         "mode": mode,
         "size": size,
         "is_directory": is_directory,
+        "is_ours": is_ours,
         "read_only": read_only,
     }
 

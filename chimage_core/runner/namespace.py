@@ -79,8 +79,9 @@ class NamespaceRunner:
 def _mounted(mount: Mount) -> dict[str, object]:
     """Return a mount as it travels."""
     match mount:
-        case Bind(source, target, read_only):
-            return job.mount(target, source=source, is_directory=is_directory(mount), read_only=read_only)
+        case Bind(source, target, read_only, is_ours):
+            kind = is_directory(mount)
+            return job.mount(target, source=source, is_directory=kind, is_ours=is_ours, read_only=read_only)
         case Draft(source, target, overlay, read_only):
             return job.mount(target, source=source, overlay=(overlay.upper, overlay.work), read_only=read_only)
         case Tmpfs(target, size, mode, read_only):

@@ -19,6 +19,8 @@ class Bind(NamedTuple):
     """Absolute path inside. A missing one is made as an empty directory (or file, when the source is one)."""
     is_read_only: bool = False
     """With all mounts below, where the kernel can do that (from Linux 5.12 on)."""
+    is_ours: bool = False
+    """The target of a later mount may be made in there, to stay."""
 
 
 class Overlay(NamedTuple):
@@ -94,8 +96,8 @@ class RunRequest(NamedTuple):
     workdir: str = "/"
     """Absolute path inside; must exist."""
     mounts: tuple[Mount, ...] = ()
-    """In this order: a target may lie in an earlier mount, where it is made if it is missing and that is a Draft or a
-    Tmpfs."""
+    """In this order: a target may lie in an earlier mount, where it is made if it is missing and that is a Draft, a
+    Tmpfs or `is_ours`."""
     secret_env: Mapping[str, str] = {}
     """More variables, whose values nobody else may see."""
     is_offline: bool = False

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from chimage_core.errors import StorageBusy, file_errors
 from chimage_core.fs.atomic import temporary_directory, write_file
@@ -15,8 +16,20 @@ from chimage_core.fs.remove import remove_aside
 from chimage_core.storage.layout import Layout
 from chimage_core.storage.lock import Locks
 
+_LONGEST_ID = 65536
+"""Bytes that are read of one."""
+
 Fill = Callable[[str], None]
 """Makes the directory of a new cache at a path where nothing is."""
+
+
+class CacheMount(NamedTuple):
+    """One cache."""
+
+    key: str
+    id: str
+    used: float
+    """When it was last used: seconds since the epoch."""
 
 
 class CacheMounts:
@@ -51,12 +64,26 @@ class CacheMounts:
                     number += 1
             yield self._ready(name, number, fill)
 
+    def all(self) -> Iterator[CacheMount]:
+        """Yield all caches. Raises FileError."""
+        with file_errors("read", self._layout.mounts):
+            try:
+                keys = sorted(os.listdir(self._layout.mounts))
+            except FileNotFoundError:
+                return
+        for key in keys:
+            path = os.path.join(self._layout.cache_mount(key), "id")
+            try:
+                with open(path, "rb") as file:
+                    name, used = file.read(_LONGEST_ID), os.fstat(file.fileno()).st_mtime
+            except OSError:  # Whoever was making it has been killed.
+                name, used = b"", 0.0
+            yield CacheMount(key, name.decode("utf-8", "surrogateescape"), used)
+
     def clear(self) -> None:
         """Remove all. The storage directory is locked exclusively. Raises FileError."""
-        with file_errors("read", self._layout.mounts):
-            names = os.listdir(self._layout.mounts)
-        for name in names:
-            self.remove(name)
+        for cache in self.all():
+            self.remove(cache.key)
 
     def remove(self, key: str) -> None:
         """Remove one by the name of its directory. Raises FileError."""

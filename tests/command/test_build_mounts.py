@@ -205,6 +205,19 @@ def test_a_cache_is_kept_between_builds_and_in_no_image(builds: Builds, options:
     assert run(builds, "RUN --mount=type=cache,id=other,target=/root/.cache/x ls /root/.cache/x", *options) == ""
 
 
+@pytest.mark.parametrize("options", WAYS)
+def test_mounts_within_mounts(builds: Builds, options: tuple[str, ...]) -> None:
+    """What is missing is made in caches, in memory, and where changes vanish."""
+    builds.write("src/f", "src\n")
+    mounts = "--mount=type=cache,target=/c --mount=type=cache,id=i,target=/c/d/e --mount=source=src,target=/c/d/s"
+    more = "--mount=source=src,target=/w,rw --mount=type=tmpfs,target=/w/t --mount=type=cache,target=/w/t/c"
+    script = "touch /c/1 /c/d/e/2 /w/t/3 /w/t/c/4; cat /c/d/s/f /w/f; ls /w"
+    assert run(builds, f"RUN {mounts} {more} {script}", *options) == "src\nsrc\nf\nt\n"
+    assert os.listdir(builds.context / "src") == ["f"]
+    assert run(builds, "RUN --mount=type=cache,id=i,target=/x ls /x", *options) == "2\n"
+    assert same_as_base(builds)
+
+
 def test_a_failed_command_keeps_its_cache_and_nothing_else(builds: Builds) -> None:
     fails(builds, "RUN --mount=type=cache,target=/c touch /c/half /lost; exit 1")
     assert run(builds, "RUN --mount=type=cache,target=/c ls /c; test ! -e /lost") == "half\n"

@@ -20,7 +20,7 @@ from tests.support.repository import fsck
 pytestmark = pytest.mark.userns
 
 NOISE = "head -c 500000 /dev/urandom >"
-ALL = "states,large,downloads,uploads,unpacked,deleted,images"
+ALL = "states,large,downloads,uploads,mounts,unpacked,deleted,images"
 NO_AGE = ("--older-than", "0s")
 
 
@@ -57,6 +57,8 @@ def store(builds: Builds) -> Builds:
     builds.build(f"FROM base\nRUN {NOISE} /common\nRUN {NOISE} /gone", tag="gone")
     builds.build(f"FROM base\nRUN {NOISE} /common", tag="other")
     builds.build("FROM base\nRUN touch /apart", "--no-cache", tag="apart")
+    for name in ("one", "two"):
+        builds.build(f"FROM base\nRUN --mount=type=cache,id={name},target=/c {NOISE} /c/f", "--no-cache", tag="apart")
     builds.chimage.run("delete", "gone")
     blobs = Path(builds.chimage.storage, "blobs")
     (blobs / "packed").mkdir()
@@ -71,7 +73,7 @@ def store(builds: Builds) -> Builds:
 @needs_program("git")
 def test_the_dry_run_tells_what_the_real_run_then_frees(store: Builds) -> None:
     """To the block, whatever images share and however packs are written anew, one kind after the other."""
-    for kinds in ("states", "downloads,uploads", "deleted", "unpacked", "images"):
+    for kinds in ("states", "downloads,uploads", "mounts", "deleted", "unpacked", "images"):
         assert assert_exact(store, kinds, *NO_AGE)["frees"] >= 4096, kinds
         assert fsck(store.chimage.storage) in ("", "notice: No default references")
     assert store.names() == []
@@ -104,6 +106,7 @@ def test_the_table_says_what_losing_it_costs(store: Builds) -> None:
     assert re.search(r"2 states +\d\S* \w+  build again \(RUN\.S head .*\)$", rows["unreachable states"])
     assert re.search(r"1 file +\d\S* \w+  download again$", rows["downloads"])
     assert re.search(r"1 file +\d\S* \w+  compute again on push$", rows["packed for upload"])
+    assert re.search(r"2 caches +\d\S* \w+  RUN fills them again$", rows["caches of RUN --moun"])
     assert re.search(r"3 images +\d\S* \w+  unpack again", rows["unpacked copies, in"])
     assert "deleted, can be unde" not in rows
     assert "images" not in rows
