@@ -77,8 +77,8 @@ class Builder:
         self._is_current = False
         self._previous: Snapshot | None = None
         self._base_config = config
-        self._begun: tuple[int, Step] | None = None
-        """Number and step of the FROM, as long as nothing but that makes the state."""
+        self._begun: tuple[int, Step, StateID] | None = None
+        """Number, step and base of the FROM, as long as nothing but that makes the state."""
         self.config = config
         self.counts = Counts()
 
@@ -114,7 +114,7 @@ class Builder:
         base = self._state
         if step.inputs is not None:
             self._state = base.child(step.inputs.key())
-            self._begun = number, step
+            self._begun = number, step, base
         self.config = step.config
         self._announce(number, step, "hit" if base_is_known else "miss")
         self._site.journal.begin(number, step, base, base_is_known=base_is_known)
@@ -160,13 +160,14 @@ class Builder:
             self._is_current = False
         return snapshot
 
-    def _record_from(self, number: int, step: Step) -> None:
+    def _record_from(self, number: int, step: Step, base: StateID) -> None:
         """Make a snapshot of what FROM alone makes of its base: the same files, other arguments, no triggers."""
         hit = None if self._is_current else self._site.cache.find(self._state)
         if hit is not None:
             self._snapshot = hit
             return
         self._carry_out(number, step)
+        self._site.journal.made(number, step, base, self._state)
 
     def _announce(self, number: int, step: Step, outcome: Literal["hit", "miss", "none"]) -> None:
         for text in step.warnings:

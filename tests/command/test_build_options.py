@@ -75,6 +75,12 @@ def test_an_image_may_have_several_names(builds: Builds, options: tuple[str, ...
     assert builds.read("n", "fourth+latest") == "x\n"
 
 
+def test_another_name_gets_a_directory_when_asked_for(builds: Builds) -> None:
+    builds.build("FROM base\nRUN echo x > /n", "-t", "second")
+    builds.chimage.run("undelete", "second")
+    assert builds.read("n", "second+latest") == "x\n"
+
+
 def test_names_go_ways_of_their_own(builds: Builds) -> None:
     builds.build("FROM base\nRUN echo x > /n", "-t", "second")
     builds.build("FROM base\nRUN echo y > /n", tag="second")

@@ -136,3 +136,30 @@ def test_a_word_that_must_be_set_is_an_error_with_its_line(builds: Builds) -> No
 def test_a_from_argument_serves_as_arg(builds: Builds) -> None:
     builds.build("FROM --arg=A=1 base\nRUN echo $A > /a")
     assert builds.read("a") == "1\n"
+
+
+def test_each_stage_starts_from_the_global_arguments_again(builds: Builds) -> None:
+    builds.build(
+        "ARG A=global\nARG B=${A}2\nFROM base\nARG A\nRUN echo $A $B > /a\nARG A=own\nRUN echo $A $B >> /a\n"
+        "FROM base\nCOPY --from=0 /a /a\nRUN echo $A $B >> /a"
+    )
+    assert builds.read("a") == "global global2\nown global2\nglobal global2\n"
+
+
+def test_arguments_are_inherited_from_an_image_that_was_built_here(builds: Builds) -> None:
+    builds.build("FROM base\nARG A=1\nARG B=1\nENV C=1", tag="parent")
+    builds.build("ARG B=2\nFROM parent\nRUN echo $A $B $C > /a")
+    assert builds.read("a") == "1 2 1\n"
+
+
+def test_variables_in_a_build_argument_are_replaced_and_quotes_stay(builds: Builds) -> None:
+    """As in ch-image; the user's shell has already taken off the quotes that were for it."""
+    dockerfile = 'FROM base\nARG A=1\nARG B\nRUN echo "$B" > /b'
+    builds.build(dockerfile, "--build-arg", """B={"a": '$A' $NO}""")
+    assert builds.read("b") == """{"a": '1' $NO}\n"""
+
+
+def test_an_image_of_nothing_but_arguments_is_explained(builds: Builds) -> None:
+    builds.build("FROM --arg=A=1 base")
+    told = builds.chimage.run("build-cache", "--why", "image,1").stdout
+    assert "FROM" in told
