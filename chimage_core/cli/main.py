@@ -71,7 +71,9 @@ def _run(program: str, arguments: Sequence[str], environment: Mapping[str, str])
         settings = Settings.resolve(vars(options), environment)
         show_trace = settings.debug
         printer = Printer(sys.stderr, settings.verbosity, explains=getattr(options, "explain", False))
-        return _carry_out(options, settings, (program, *arguments), json, printer)
+        status = _carry_out(options, settings, (program, *arguments), json, printer)
+        printer.end()
+        return status
     except SystemExit as end:  # argparse has printed help or the version.
         return int(end.code or 0)
     except ChimageError as error:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from chimage_core.events.steps import ImageCopied, StepFinished
 
 _LEVELS = {"info": 0, "verbose": 1, "debug": 2}
+_WARNING = "warning: "
+_SCREEN = 20
+"""Lines after which a warning may be out of sight."""
 _MARKS = {"hit": "*", "miss": ".", "none": " "}
 
 
@@ -38,6 +41,10 @@ class Printer:
         self._verbosity = verbosity
         self._explains = explains
         self._side_by_side: StageLines | None = None
+        self._lines = 0
+        """That have gone by, as far as we know of them."""
+        self._warnings: dict[str, int] = {}
+        """Where each warning stands among them."""
 
     def __call__(self, event: "Event") -> None:
         """Print one event, if it has something to say at this verbosity."""
@@ -47,6 +54,8 @@ class Printer:
         if name in _EXPLAINING:  # It takes some work to say it.
             verbosity = 2 if self._explains and verbosity >= 0 else verbosity
             tell = tell if verbosity >= 1 else None
+        if name == "StepResolved" and _prints(event):
+            self._lines += _SCREEN
         prefix = ""
         if name == "BuildStarted" and getattr(event, "jobs", 1) > 1:
             from chimage_core.cli.stage_lines import StageLines
@@ -60,19 +69,37 @@ class Printer:
             if verbosity < level:
                 break
             self._print(prefix + line)
+            if name == "Warned":
+                self._warnings.setdefault(line.removeprefix(_WARNING), self._lines)
+
+    def end(self) -> None:
+        """Repeat the warnings that may have scrolled away. To be called when the command has ended."""
+        lost = [text for text, line in self._warnings.items() if self._lines - line >= _SCREEN]
+        self._warnings.clear()
+        if lost:
+            self._print(f"warnings: {len(lost)}")
+            for text in lost:
+                self._print(f"  {text}")
 
     def error(self, error: "ChimageError") -> None:
         """Print why the command failed, and what to do about it."""
         for line in self._side_by_side.rest() if self._side_by_side else ():
             self._print(line)
+        self.end()
         if self._verbosity >= -2:
             self._print(f"error: {error.message}")
             if error.hint:
                 self._print(f"hint: {error.hint}")
 
     def _print(self, text: str) -> None:
+        self._lines += 1
         self._stream.write(printable(text, keep="\n\t") + "\n")
         self._stream.flush()
+
+
+def _prints(event: "Event") -> bool:
+    """Say whether a step runs a command, whose output goes by without us."""
+    return getattr(event, "outcome", "") == "miss" and getattr(event, "name", "").startswith(("RUN", "RSYNC"))
 
 
 _Lines = Iterator[tuple[int, str]]
@@ -84,7 +111,7 @@ def _notice(event: "Notice") -> _Lines:
 
 
 def _warned(event: "Warned") -> _Lines:
-    yield -1, f"warning: {event.text}"
+    yield -1, f"{_WARNING}{event.text}"
 
 
 def _build_started(event: "BuildStarted") -> _Lines:

@@ -233,7 +233,6 @@ def test_an_unreadable_directory_of_the_context_is_named(builds: Builds) -> None
         ("COPY --from=late /a /b\nFROM base AS late", "--from=late: a later stage"),
         ("COPY --exclude=[a Dockerfile /b", "--exclude: bad pattern: [a: no “]” for “[”"),
         ("COPY --chmod=u+rwX,q=r Dockerfile /b", "COPY: --chmod: neither octal (755) nor symbolic"),
-        ("RUN --mount=type=cache,target=/c true", "--mount is not yet supported"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is(builds: Builds, last: str, message: str) -> None:

@@ -147,3 +147,14 @@ def test_instructions_are_announced_by_line_number(builds: Builds) -> None:
     """As the manual says, and as errors name the place."""
     result = builds.build("# comment\n\nFROM base\nRUN true && \\\n    # more\n    true\n\nENV a=b")
     assert [line[:4] for line in announced(result)] == ["  3*", "  4.", "  8."]
+
+
+def test_a_warning_is_repeated_after_what_commands_print(builds: Builds) -> None:
+    """Once as it happens, and once at the end, where it is seen; not if nothing was carried out."""
+    dockerfile = "FROM base\nUSER me\nRUN seq 1000\n"
+    first = builds.build(dockerfile).stderr
+    assert first.splitlines()[-2:] == ["warnings: 1", "  not supported, recorded only: USER instruction"]
+    assert first.count("warning: ") == 1
+    assert "warnings:" not in builds.build(dockerfile).stderr
+    failed = builds.build(dockerfile + "RUN false\n", check=False).stderr
+    assert failed.index("warnings: 1") < failed.index("error: ")
