@@ -1,0 +1,187 @@
+"""Pack an image into a layer: one reproducible archive, compressed, with its digests, in one pass and bounded memory.
+
+The same tree gives the same bytes, whoever packs it and whenever: names are in bytewise order, a directory is before
+what is in it, and nothing of owners, inode numbers or access times gets in. What has no place in a layer is left out
+and counted: sockets, devices, and names `.wh.*`, which would delete something.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from chimage_core.cancel import CancelToken
+from chimage_core.errors import FileError
+from chimage_core.fs import xattr
+from chimage_core.fs.contents import data_extents
+from chimage_core.fs.entry import Entry, EntryKind
+from chimage_core.fs.tree import FileInfo, walk
+from chimage_core.layer.compress import BlockCompressor, Compression, PackedStream
+from chimage_core.layer.write import WHITEOUT, TarWriter, changed
+
+PRIVATE = frozenset({b"ch/metadata.json", b"ch/environment"})
+"""What says in an unpacked image what in a registry its configuration says."""
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NAMED = 5
+
+
+@dataclass(slots=True)
+class PackReport:
+    """What was left out."""
+
+    sockets: int = 0
+    devices: int = 0
+    whiteouts: int = 0
+    """Names that would be whiteouts."""
+    named: list[str] = field(default_factory=list)
+    """The first of these."""
+
+    def leave_out(self, path: str) -> None:
+        """Remember a name, if it is one of the first."""
+        if len(self.named) < _NAMED:
+            self.named.append(path)
+
+
+def pack(
+    entries: Iterable[Entry],
+    write: Callable[[bytes], object],
+    compression: Compression,
+    *,
+    latest: int | None = None,
+    cancel: CancelToken,
+) -> PackedStream:
+    """Write entries as one archive; `write` takes the compressed bytes. `latest`: as for TarWriter.
+
+    Raises LayerError for a file that changes meanwhile, FileError, DependencyMissing, Cancelled, and what `write`
+    raises.
+    """
+    with BlockCompressor(write, compression, cancel=cancel) as compressor:
+        writer = TarWriter(compressor.add, compressor.block_size, latest=latest)
+        for entry in entries:
+            writer.write(entry)
+        writer.finish()
+        return compressor.finish()
+
+
+def rootfs_entries(
+    root: str, report: PackReport, *, xattrs: bool, private: Container[bytes] = PRIVATE, cancel: CancelToken
+) -> Iterator[Entry]:
+    """Give what a layer of the image in `root` has: all but the root itself, what is `private`, and what is reported.
+
+    With `xattrs`, files and directories have their `user.*` attributes. Raises LayerError for a file that changes while
+    it is the last one given, FileError, Cancelled.
+    """
+    source = _Rootfs(root, report, xattrs=xattrs)
+    for info in walk(root, cancel=cancel):
+        path = os.fsencode(info.path)
+        if path and path not in private:
+            yield from source.entries(path, info)
+
+
+class _Rootfs:
+    """An unpacked image that is being read."""
+
+    def __init__(self, root: str, report: PackReport, *, xattrs: bool) -> None:
+        self._root = root
+        self._report = report
+        self._xattrs = xattrs
+        self._linked: dict[tuple[int, int], bytes] = {}
+        """By inode, the first path of what has several."""
+
+    def entries(self, path: bytes, info: FileInfo) -> Iterator[Entry]:
+        """Give the entry, if it has a place in a layer."""
+        status, report = info.status, self._report
+        kind = stat.S_IFMT(status.st_mode)
+        mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
+        if path.rpartition(b"/")[2].startswith(WHITEOUT) or (WHITEOUT in path and _is_below_whiteout(path)):
+            report.whiteouts += 1
+            report.leave_out(info.path)
+        elif kind == stat.S_IFDIR:
+            yield Entry(path, EntryKind.DIRECTORY, mode, mtime, xattrs=self._directory_xattrs(info))
+        elif kind in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFIFO):
+            if status.st_nlink > 1:
+                first = self._linked.setdefault((status.st_dev, status.st_ino), path)
+                if first is not path:
+                    yield Entry(path, EntryKind.LINK, mode, mtime, target=first)
+                    return
+            if kind == stat.S_IFREG:
+                yield from self._file(path, info)
+            elif kind == stat.S_IFLNK:
+                yield Entry(path, EntryKind.SYMLINK, 0o777, mtime, target=self._target(info))
+            else:
+                yield Entry(path, EntryKind.FIFO, mode, mtime)
+        else:
+            report.leave_out(info.path)
+            if kind == stat.S_IFSOCK:
+                report.sockets += 1
+            else:
+                report.devices += 1
+
+    def _file(self, path: bytes, info: FileInfo) -> Iterator[Entry]:
+        status = info.status
+        with self._errors(info):
+            descriptor = os.open(info.name, _OPEN, dir_fd=info.directory)
+        try:
+            with self._errors(info):
+                before = os.fstat(descriptor)
+                if (before.st_ino, before.st_dev) != (status.st_ino, status.st_dev):
+                    raise changed(path)
+                attributes = _user_xattrs(descriptor) if self._xattrs else {}
+                has_holes = before.st_blocks * 512 < before.st_size
+                extents = tuple(_lengths(descriptor, before.st_size)) if has_holes else None
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                mode, mtime, size = stat.S_IMODE(before.st_mode), before.st_mtime_ns, before.st_size
+            yield Entry(path, EntryKind.FILE, mode, mtime, size, b"", attributes, extents, descriptor)
+            after = os.fstat(descriptor)
+            # Not its ctime, which others change who make hard links to it.
+            if (after.st_size, after.st_mtime_ns) != (size, mtime):
+                raise changed(path)
+        finally:
+            os.close(descriptor)
+
+    def _target(self, info: FileInfo) -> bytes:
+        with self._errors(info):
+            return os.fsencode(os.readlink(info.name, dir_fd=info.directory))
+
+    def _directory_xattrs(self, info: FileInfo) -> dict[str, bytes]:
+        if not self._xattrs:
+            return {}
+        with self._errors(info):
+            descriptor = os.open(info.name, _OPEN | os.O_DIRECTORY, dir_fd=info.directory)
+            try:
+                return _user_xattrs(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _errors(self, info: FileInfo) -> "_naming":
+        return _naming(self._root, info)
+
+
+class _naming:  # noqa: N801 (reads as a verb in `with`)
+    """Say which entry an OSError is about. A class, since it is entered several times per entry."""
+
+    __slots__ = ("_info", "_root")
+
+    def __init__(self, root: str, info: FileInfo) -> None:
+        self._root, self._info = root, info
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise FileError("pack", os.path.join(self._root, self._info.path), error) from error
+
+
+def _is_below_whiteout(path: bytes) -> bool:
+    return any(part.startswith(WHITEOUT) for part in path.split(b"/"))
+
+
+def _user_xattrs(descriptor: int) -> dict[str, bytes]:
+    return {name: value for name, value in xattr.read(descriptor).items() if name.startswith("user.")}
+
+
+def _lengths(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    for start, end in data_extents(descriptor, size):
+        yield start, end - start
