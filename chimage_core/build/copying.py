@@ -14,7 +14,9 @@ from chimage_core.build.modes import parse_mode
 from chimage_core.build.step import Tools
 from chimage_core.errors import ContextError, file_errors
 from chimage_core.events import Warned
-from chimage_core.fs.copy import Chmod, copy_file, copy_tree
+from chimage_core.fs.copy import copy_file, copy_tree
+from chimage_core.fs.deferred import Delegate
+from chimage_core.fs.filecopy import Chmod
 from chimage_core.fs.paths import clean, resolve_in_root
 from chimage_core.fs.remove import remove_tree
 from chimage_core.fs.xattr import warn_left_out
@@ -36,7 +38,7 @@ def copy_files(copy: "CopyFiles", place: ImagePlace, tools: Tools) -> Changes:
     chmod = None if copy.chmod is None else parse_mode(copy.chmod)
     with accessible(place.root, copy.target):
         target = copy.target if copy.follows_links else _without_links(place.root, copy.target)
-        return PathsChanged(tuple(_Copy(place, tools, chmod).to(target, sources, copy.documents)))
+        return _Copy(place, tools, chmod).to(target, sources, copy.documents)
 
 
 def _without_links(root: str, target: str) -> str:
@@ -63,9 +65,15 @@ class _Copy:
         """Directories that were made after those above a source: path → where their metadata come from."""
         self._unpacked: list[str] = []
         """What archives have changed, relative to the root: their links may lead anywhere in the image."""
+        self._copier: Delegate | None = None
+        """Has copied files of directories."""
 
-    def to(self, target: str, sources: list[Source], documents: "tuple[Document, ...]") -> list[str]:
-        """Copy everything; return the paths that changed, relative to the root."""
+    def to(self, target: str, sources: list[Source], documents: "tuple[Document, ...]") -> Changes:
+        """Copy everything; return what changed."""
+        paths = self._to(target, sources, documents)
+        return PathsChanged(tuple(paths), self._copier)
+
+    def _to(self, target: str, sources: list[Source], documents: "tuple[Document, ...]") -> list[str]:
         existing = resolve_in_root(self._root, target)
         several = len(sources) + len(documents) > 1
         is_directory = bool(sources) and _is_directory(sources[0])
@@ -113,6 +121,7 @@ class _Copy:
 
         tools = self._tools
         inside = os.path.relpath(directory, self._root)
+        self._has_removed()
         report, changed = add_tarball(
             source.path,
             self._place,
@@ -130,7 +139,8 @@ class _Copy:
             return
         with file_errors("make directory in image", path):
             if not stat.S_ISDIR(_mode(path)):
-                remove_tree(path)
+                if remove_tree(path):
+                    self._has_removed()
                 os.mkdir(path, 0o700)
             else:
                 os.chmod(path, _mode(path) | stat.S_IRWXU)
@@ -150,6 +160,7 @@ class _Copy:
 
     def _tree(self, source: Source, directory: str) -> None:
         tools = self._tools
+        self._copier = self._copier or tools.copier(self._place)
         report = copy_tree(
             source.path,
             directory,
@@ -159,6 +170,7 @@ class _Copy:
             skip_devices=False,
             exclude=source.exclusion(),
             chmod=self._chmod,
+            delegate=self._copier,
         )
         warn_left_out(report.refused_xattrs, tools.emit)
         if report.sockets:
@@ -182,7 +194,13 @@ class _Copy:
         if stat.S_ISDIR(_mode(target)):
             name = os.path.relpath(target, self._root)
             raise ContextError(f"a directory of the image is in the way: /{name}")
-        remove_tree(target)  # Replaced, never written into: it may share its inode with another name.
+        if remove_tree(target):  # Replaced, never written into: it may share its inode with another name.
+            self._has_removed()
+
+    def _has_removed(self) -> None:
+        """Take note that something in the image was removed, perhaps what was copied before."""
+        if self._copier is not None:
+            self._copier.forget()
 
 
 def _is_directory(source: Source) -> bool:

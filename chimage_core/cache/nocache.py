@@ -98,6 +98,9 @@ class NoCache:
     def unshare(self, place: ImagePlace) -> None:
         """Do nothing: nothing is shared."""
 
+    def copier(self, place: ImagePlace) -> None:
+        """Return None."""
+
     def commit(self, place: ImagePlace, record: StepRecord) -> Snapshot:
         """Complete the directory; it is the snapshot."""
         self.opening(place)

@@ -9,6 +9,7 @@ import enum
 from typing import Literal, NamedTuple, Protocol
 
 from chimage_core.cache.state import StateID
+from chimage_core.fs.deferred import Delegate
 from chimage_core.image.config import ImageConfig
 from chimage_core.rootfs.changes import Changes
 from chimage_core.rootfs.place import ImagePlace
@@ -142,6 +143,13 @@ class Cache(Protocol):
         """Make every file of the place its own: it is about to be written to in place, and not through an overlay.
 
         Raises FileError, Cancelled.
+        """
+
+    def copier(self, place: ImagePlace) -> Delegate | None:
+        """Return what copies many files into the place and remembers their contents at once, for the next commit.
+
+        That gets it as `PathsChanged.copier`. None: it is all the same to this cache who copies. Raises FileError,
+        CacheBroken, CacheError.
         """
 
     def commit(self, place: ImagePlace, record: StepRecord) -> Snapshot:

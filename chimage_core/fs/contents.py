@@ -14,8 +14,8 @@ from chimage_core.cancel import CancelToken
 _FICLONE = 0x40049409
 _CHUNK = 16 << 20
 """Bytes per system call: cancelling must not wait for a terabyte."""
-_SMALL = 128 << 10
-"""Below this one read and one write cost less than asking for anything better."""
+SMALL = 128 << 10
+"""Bytes up to which one read and one write cost less than asking for anything better."""
 
 _NO_CLONING = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.ENOSYS)
 _NOT_THIS_FILE = (errno.EINVAL, errno.EPERM, errno.ETXTBSY, errno.EBADF)
@@ -35,24 +35,33 @@ _NO_RANGE = (
 class ContentCopier:
     """Copies contents between descriptors and remembers what the file systems at hand cannot do."""
 
-    def __init__(self, cancel: CancelToken) -> None:
+    def __init__(self, cancel: CancelToken, at_hand: int = SMALL) -> None:
+        """`at_hand`: contents up to so many bytes are read as a whole, and written."""
         self._cancel = cancel
+        self._at_hand = at_hand
         self._can_clone = True
         self._can_copy_range = True
 
-    def copy(self, source: int, target: int, status: os.stat_result) -> None:
-        """Fill the empty file `target` from `source`, whose fstat(2) is `status`. Raises OSError, Cancelled."""
+    def copy(self, source: int, target: int, status: os.stat_result) -> bytes | None:
+        """Fill the empty file `target` from `source`, whose fstat(2) is `status`. Raises OSError, Cancelled.
+
+        Returns what `target` holds now, if it went through our memory as a whole.
+        """
         size = status.st_size
-        if size == 0 or (self._can_clone and self.clone(source, target)):
-            return
+        if size == 0:
+            return b""
+        if self._can_clone and self.clone(source, target):
+            return None
         is_sparse = status.st_blocks * 512 < size
-        if size <= _SMALL and not is_sparse:
-            _write_all(target, os.read(source, size), 0)
-            return
+        if size <= self._at_hand and not is_sparse:
+            data = _read_whole(source, size)
+            _write_all(target, data, 0)
+            return data
         for start, end in data_extents(source, size) if is_sparse else [(0, size)]:
             self._copy_extent(source, target, start, end)
         if is_sparse:
             os.ftruncate(target, size)
+        return None
 
     def clone(self, source: int, target: int) -> bool:
         """Let the empty file `target` share the blocks of `source`; return False if they cannot. Raises OSError."""
@@ -101,6 +110,17 @@ def data_extents(source: int, size: int) -> Iterator[tuple[int, int]]:
             return
         end = os.lseek(source, start, os.SEEK_HOLE)
         yield start, end
+
+
+def _read_whole(source: int, size: int) -> bytes:
+    """Return the first `size` bytes of a file; fewer if it has become shorter."""
+    data = os.read(source, size)
+    while len(data) < size:
+        more = os.read(source, size - len(data))
+        if not more:
+            break
+        data += more
+    return data
 
 
 def _write_all(target: int, data: bytes, offset: int) -> None:

@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import FileError, file_errors
-from chimage_core.fs import xattr
-from chimage_core.fs.contents import ContentCopier
+from chimage_core.fs.deferred import Deferred, Delegate, defer
 from chimage_core.fs.descend import Descent
+from chimage_core.fs.filecopy import Chmod, CopyOptions, FileCopier, times
 from chimage_core.fs.remove import remove_at, remove_tree
 
-_OPEN_SOURCE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_OPEN_TARGET = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-Chmod = Callable[[int], int]
-"""From `st_mode` of a source to the permission bits of its copy."""
+Exclude = Callable[[str, bool], bool]
+"""From the path of an entry, relative to the tree, and whether it is a directory, to whether it is left out."""
 
 _NAMED = 20
 """How many skipped paths a report names."""
@@ -45,6 +43,8 @@ class CopyReport:
     """The first few paths of skipped sockets and devices, relative to the tree."""
     refused_xattrs: set[str] = field(default_factory=set)
     """Names of attributes that the target's file system does not take."""
+    replaced: int = 0
+    """Entries of the target that gave way to what was copied."""
 
 
 def copy_file(
@@ -55,16 +55,16 @@ def copy_file(
     `chmod` says which permissions the copy gets instead of those of the source. Raises FileError (also if `target`
     exists), Cancelled; `target` is then not there.
     """
-    copy = _TreeCopy(xattrs=xattrs, cancel=cancel, chmod=chmod)
+    files = FileCopier(CopyOptions(xattrs, cancel, chmod))
     with file_errors("copy file", source):
         try:
-            copy.copy_file(source, None, target, None)
+            size = files.copy(source, None, target, None)
         except FileExistsError:  # Not ours to remove.
             raise
         except BaseException:
             remove_tree(target)
             raise
-    return copy.report
+    return CopyReport(files=1, bytes=size, refused_xattrs=files.refused)
 
 
 def copy_tree(
@@ -75,19 +75,21 @@ def copy_tree(
     cancel: CancelToken,
     merge: bool = False,
     skip_devices: bool = True,
-    exclude: Callable[[str, bool], bool] | None = None,
+    exclude: Exclude | None = None,
     chmod: Chmod | None = None,
+    delegate: Delegate | None = None,
 ) -> CopyReport:
     """Copy the directory `source` to `target`.
 
     `target` must not exist, unless `merge`: then directories that are on both sides are united and take the mode,
     times and attributes of the source (but `target` itself keeps its own, if it was there), and anything else of the
-    same name is replaced. Devices are skipped and counted, or, without `skip_devices`, an error. `exclude(path,
-    is_directory)` with the path relative to `source` says what to leave out, with all below. `chmod` says which
-    permissions copies get instead of those of the source. Raises FileError, Cancelled; what was copied so far stays,
-    for the caller to remove.
+    same name is replaced. Devices are skipped and counted, or, without `skip_devices`, an error. `exclude` says what
+    to leave out, with all below. `chmod` says which permissions copies get instead of those of the source. Files may
+    be copied by a `delegate`, when all directories are there. Raises FileError, Cancelled, and what `delegate` does;
+    what was copied so far stays, for the caller to remove.
     """
-    copy = _TreeCopy(xattrs=xattrs, cancel=cancel, merge=merge, skip_devices=skip_devices, exclude=exclude, chmod=chmod)
+    options = CopyOptions(xattrs, cancel, chmod)
+    copy = _TreeCopy(source, target, options, merge=merge, skip_devices=skip_devices, exclude=exclude)
     with file_errors("copy directory", source), Descent(source) as origin:
         existed = False
         try:
@@ -97,7 +99,7 @@ def copy_tree(
                 raise
             existed = True
         with Descent(target) as destination:
-            copy.copy_below(source, origin, destination, is_new=not existed)
+            copy.copy_below(origin, destination, is_new=not existed, delegate=delegate)
             copy.report.directories += 1
             if not existed:
                 copy.finish_directory(origin.fd, destination.fd)
@@ -109,61 +111,141 @@ class _TreeCopy:
 
     def __init__(
         self,
+        source: str,
+        target: str,
+        options: CopyOptions,
         *,
-        xattrs: bool,
-        cancel: CancelToken,
-        merge: bool = False,
-        skip_devices: bool = True,
-        exclude: Callable[[str, bool], bool] | None = None,
-        chmod: Chmod | None = None,
+        merge: bool,
+        skip_devices: bool,
+        exclude: Exclude | None,
     ) -> None:
         self.report = CopyReport()
-        self._xattrs = xattrs
-        self._cancel = cancel
+        self._source = source
+        self._target = target
+        self._options = options
         self._merge = merge
         self._skip_devices = skip_devices
         self._exclude = exclude
-        self._mode = chmod or stat.S_IMODE
-        self._contents = ContentCopier(cancel)
+        self._files = FileCopier(options)
+        self.report.refused_xattrs = self._files.refused
         self._linked: dict[tuple[int, int], str] = {}
         """Device and inode of a source file with several names → where it was copied to, relative to the target."""
         self._top = -1
         self._new: list[bool] = []
         """For each directory that is entered in the target: nothing was in it before."""
+        self._defers = False
+        self._deferred: list[Deferred] = []
+        """Directories with what is left to be done in them, each before the one that it is in."""
 
-    def copy_below(self, source: str, origin: Descent, destination: Descent, *, is_new: bool) -> None:
+    def copy_below(self, origin: Descent, destination: Descent, *, is_new: bool, delegate: Delegate | None) -> None:
         """Copy all that is in the top directories of both chains, which are there again afterwards.
 
         `is_new`: the one that is copied to is empty.
         """
         self._top = os.dup(destination.fd)
         self._new = [is_new]
+        self._defers = delegate is not None
         try:
-            self._copy_below(source, origin, destination)
+            self._copy_below("", None, origin, destination)
+            if delegate is not None:
+                self._defers = False
+                self._complete(delegate)
         finally:
             os.close(self._top)
 
-    def _copy_below(self, source: str, origin: Descent, destination: Descent) -> None:
-        pending = [os.listdir(origin.fd)]
-        prefix = ""
+    def _copy_below(self, prefix: str, names: list[str] | None, origin: Descent, destination: Descent) -> None:
+        """Copy entries of the directories at `prefix`, and all below; None: all entries."""
+        deferred: list[Deferred | None] = []
+        pending: list[list[str]] = []
+
+        def enter(names: list[str] | None) -> None:
+            folder = self._defer(prefix, origin, destination) if self._defers else None
+            deferred.append(folder)
+            if names is None:
+                names = os.listdir(origin.fd) if folder is None else self._sort_out(folder, origin.fd, destination.fd)
+            pending.append(names)
+
+        enter(names)
         while True:
+            self._options.cancel.check()
             if pending[-1]:
-                self._cancel.check()
                 name = pending[-1].pop()
-                with _naming(source, prefix, name):
+                with _naming(self._source, prefix, name):
                     if self._copy_entry(prefix, name, origin, destination):
-                        pending.append(os.listdir(origin.fd))
                         prefix += name + "/"
-            elif origin.depth:
-                pending.pop()
-                self.finish_directory(origin.fd, destination.fd)
-                self.report.directories += 1
-                origin.leave()
-                destination.leave()
-                self._new.pop()
-                prefix = prefix[: prefix.rfind("/", 0, -1) + 1]
-            else:
+                        enter(None)
+                continue
+            pending.pop()
+            folder = deferred.pop()
+            if folder is not None:
+                self._deferred.append(folder)
+            if not pending:
                 return
+            if folder is None:
+                self.finish_directory(origin.fd, destination.fd)
+            self.report.directories += 1
+            origin.leave()
+            destination.leave()
+            self._new.pop()
+            prefix = prefix[: prefix.rfind("/", 0, -1) + 1]
+
+    def _defer(self, prefix: str, origin: Descent, destination: Descent) -> Deferred | None:
+        descriptors = origin.fd, destination.fd
+        return defer(self._source, self._target, prefix, descriptors, is_new=self._new[-1])
+
+    def _sort_out(self, folder: Deferred, origin: int, destination: int) -> list[str]:
+        """Put the regular files of a directory off for later; return the names of what is to be copied now."""
+        with os.scandir(origin) as entries:
+            listed = [(entry.name, entry.is_file(follow_symlinks=False)) for entry in entries]
+        names = [name for name, is_file in listed if is_file]
+        if self._exclude is None and folder.is_new:
+            folder.names.extend(names)
+        else:
+            for name in names:
+                self._options.cancel.check()
+                with _naming(self._source, folder.prefix, name):
+                    if self._exclude is None or not self._exclude(folder.prefix + name, False):
+                        self._make_room(name, destination)
+                        folder.names.append(name)
+        return [name for name, is_file in listed if not is_file]
+
+    def _complete(self, delegate: Delegate) -> None:
+        """Do what was put off: the files, then the directories, whose times change with each entry."""
+        report = self.report
+        if report.replaced:
+            delegate.forget()
+        done = delegate.copy(self._deferred, self._options)
+        report.files += sum(len(folder.names) for folder in self._deferred)
+        report.files -= sum(len(folder.names) for folder in done.left)
+        report.bytes += done.bytes
+        report.refused_xattrs |= done.refused_xattrs
+        for folder in done.left:
+            self._reopened(folder, self._copy_left)
+        for folder in self._deferred:
+            if folder.prefix:
+                self._reopened(folder, self._finish_deferred)
+
+    def _reopened(self, folder: Deferred, work: Callable[[Deferred, int, int], None]) -> None:
+        """Do some work in a directory that was left."""
+        with _naming(self._source, folder.prefix, ""):
+            source = folder.source.open()
+            try:
+                target = folder.target.open()
+                try:
+                    work(folder, source, target)
+                finally:
+                    os.close(target)
+            finally:
+                os.close(source)
+
+    def _copy_left(self, folder: Deferred, source: int, target: int) -> None:
+        """Copy files that nobody else did, as any entry: they may have become something else."""
+        self._new = [folder.is_new]
+        with Descent(source) as origin, Descent(target) as destination:
+            self._copy_below(folder.prefix, list(folder.names), origin, destination)
+
+    def _finish_deferred(self, folder: Deferred, source: int, target: int) -> None:
+        self.finish_directory(source, target)
 
     def _copy_entry(self, prefix: str, name: str, origin: Descent, destination: Descent) -> bool:
         """Copy one entry; return whether it is a directory, which both chains have then entered."""
@@ -182,18 +264,17 @@ class _TreeCopy:
         if kind in (stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK):
             self._skip(prefix + name, kind)
             return False
-        if not self._new[-1]:
-            remove_at(name, destination.fd)
+        self._make_room(name, destination.fd)
         if kind == stat.S_IFREG:
             self._copy_regular(prefix + name, name, status, origin.fd, destination.fd)
         elif kind == stat.S_IFLNK:
             os.symlink(os.readlink(name, dir_fd=origin.fd), name, dir_fd=destination.fd)
-            os.utime(name, ns=_times(status), dir_fd=destination.fd, follow_symlinks=False)
+            os.utime(name, ns=times(status), dir_fd=destination.fd, follow_symlinks=False)
             self.report.symlinks += 1
         else:
             os.mkfifo(name, 0o600, dir_fd=destination.fd)
-            os.chmod(name, self._mode(status.st_mode), dir_fd=destination.fd)
-            os.utime(name, ns=_times(status), dir_fd=destination.fd)
+            os.chmod(name, self._files.mode(status), dir_fd=destination.fd)
+            os.utime(name, ns=times(status), dir_fd=destination.fd)
             self.report.fifos += 1
         return False
 
@@ -209,7 +290,13 @@ class _TreeCopy:
                 return False
             os.unlink(name, dir_fd=parent)
             os.mkdir(name, 0o700, dir_fd=parent)
+            self.report.replaced += 1
         return True
+
+    def _make_room(self, name: str, directory: int) -> None:
+        """Remove what an entry of the target replaces."""
+        if not self._new[-1] and remove_at(name, directory):
+            self.report.replaced += 1
 
     def _copy_regular(self, path: str, name: str, status: os.stat_result, origin: int, destination: int) -> None:
         self.report.files += 1
@@ -218,36 +305,11 @@ class _TreeCopy:
             first = self._linked.setdefault(key, path)
             if first != path and _link(first, self._top, name, destination):
                 return
-        self.report.bytes += self.copy_file(name, origin, name, destination)
-
-    def copy_file(self, name: str, origin: int | None, target_name: str, destination: int | None) -> int:
-        """Copy one regular file between directories (None: names are paths) and return its size."""
-        source = os.open(name, _OPEN_SOURCE, dir_fd=origin)
-        try:
-            status = os.fstat(source)
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EINVAL, "not a regular file")
-            target = os.open(target_name, _OPEN_TARGET, 0o600, dir_fd=destination)
-            try:
-                self._contents.copy(source, target, status)
-                self._copy_metadata(source, target, status)
-            finally:
-                os.close(target)
-        finally:
-            os.close(source)
-        return status.st_size
+        self.report.bytes += self._files.copy(name, origin, name, destination)
 
     def finish_directory(self, source: int, target: int) -> None:
         """Give a directory its metadata, after all that is in it is there."""
-        self._copy_metadata(source, target, os.fstat(source))
-
-    def _copy_metadata(self, source: int, target: int, status: os.stat_result) -> None:
-        if self._xattrs:
-            attributes = xattr.read(source)
-            if attributes:
-                self.report.refused_xattrs.update(xattr.write(target, attributes))
-        os.fchmod(target, self._mode(status.st_mode))
-        os.utime(target, ns=_times(status))
+        self._files.copy_metadata(source, target, os.fstat(source))
 
     def _skip(self, path: str, kind: int) -> None:
         report = self.report
@@ -275,10 +337,6 @@ class _naming:  # noqa: N801 (reads as a verb in `with`)
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             raise FileError("copy", f"{self._source}/{self._prefix}{self._name}", error) from error
-
-
-def _times(status: os.stat_result) -> tuple[int, int]:
-    return status.st_atime_ns, status.st_mtime_ns
 
 
 def _link(first: str, top: int, name: str, directory: int) -> bool:

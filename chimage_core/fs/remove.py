@@ -13,29 +13,30 @@ from chimage_core.errors import file_errors
 from chimage_core.fs.descend import OPEN_DIRECTORY, Descent
 
 
-def remove_tree(path: str) -> None:
-    """Remove a file, symbolic link or directory with all that is in it; nothing to do if it is missing.
+def remove_tree(path: str) -> bool:
+    """Remove a file, symbolic link or directory with all that is in it; return whether there was one.
 
     Directories of ours that lack permissions are given them. Raises FileError; part of the tree may then be gone.
     """
     with file_errors("remove", path):
-        remove_at(path, None)
+        return remove_at(path, None)
 
 
-def remove_at(name: str | bytes, directory: int | None) -> None:
-    """Do what `remove_tree` does to an entry of an open directory. Raises OSError."""
+def remove_at(name: str | bytes, directory: int | None) -> bool:
+    """Do what `remove_tree` does to an entry of an open directory; return whether there was one. Raises OSError."""
     try:
         if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             os.unlink(name, dir_fd=directory)
-            return
+            return True
         top = _open_directory(name, directory)
     except FileNotFoundError:
-        return
+        return False
     try:
         _empty(top)
     finally:
         os.close(top)
     os.rmdir(name, dir_fd=directory)
+    return True
 
 
 def remove_aside(path: str, trash: str) -> None:

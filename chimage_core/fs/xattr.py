@@ -131,6 +131,11 @@ def remove_default_acl(directory: str | bytes) -> None:
         os.removexattr(directory, DEFAULT_ACL)
 
 
+def gives_acl(directory: int) -> bool:
+    """Return whether what is made in an open directory inherits an ACL. Raises OSError."""
+    return DEFAULT_ACL in read(directory)
+
+
 def is_supported(directory: Target) -> bool:
     """Return whether `user.*` attributes can be kept on this directory, found by setting and removing one."""
     probe = "user.chimage.probe"

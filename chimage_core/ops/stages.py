@@ -346,6 +346,7 @@ class Stages:
             offers=request.offers,
             opening=self._cache.opening,
             unshare=self._cache.unshare,
+            copier=self._cache.copier,
             cancel=self._stop,
             with_xattrs=request.with_xattrs,
             emit=workspace.emit,

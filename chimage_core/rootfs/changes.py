@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from chimage_core.fs.deferred import Delegate
+
 
 class AnythingChanged:
     """Nobody watched: the whole tree has to be compared."""
@@ -14,6 +16,8 @@ class PathsChanged(NamedTuple):
 
     paths: tuple[str, ...]
     """Relative to the root, without `.` and `..`; "" is the root itself, that is, everything."""
+    copier: Delegate | None = None
+    """What has copied files there: the build cache that it came from need not look into them again."""
 
 
 class UpperChanged(NamedTuple):

@@ -14,6 +14,7 @@ from chimage_core.cache.protocol import Cache, CacheMode, CacheSummary, Snapshot
 from chimage_core.cache.state import StateID
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import NotInCache
+from chimage_core.fs.copy import copy_tree
 from chimage_core.image.config import ImageConfig
 from chimage_core.rootfs import metadata
 from chimage_core.rootfs.changes import AnythingChanged, Changes, PathsChanged
@@ -94,6 +95,24 @@ def test_a_committed_snapshot_is_held_and_can_be_restored_elsewhere(kit: Kit) ->
     cache.restore(snapshot, copy)
     assert describe(copy.root) == describe(place.root)
     assert cache.held(copy) == snapshot
+
+
+@every_cache
+def test_what_a_copier_has_copied_is_committed(kit: Kit, tmp_path: Path) -> None:
+    cache, place, copy = kit.open(), kit.place("image"), kit.place("copy")
+    fill(place, file="1")
+    before = commit(cache, place, None)
+    (tmp_path / "source").mkdir()
+    for number in range(300):
+        (tmp_path / "source" / str(number)).write_text(str(number))
+    cache.opening(place)
+    copier = cache.copier(place)
+    target = f"{place.root}/data"
+    copy_tree(str(tmp_path / "source"), target, xattrs=True, cancel=CancelToken(), delegate=copier)
+    snapshot = commit(cache, place, before, state=ROOT.child(b"2"), changes=PathsChanged(("data",), copier))
+    assert describe(target) == describe(str(tmp_path / "source"))
+    cache.restore(snapshot, copy)
+    assert describe(copy.root) == describe(place.root)
 
 
 @every_cache

@@ -25,6 +25,7 @@ from chimage_core.image.config import ImageConfig
 from chimage_core.rootfs.place import ImagePlace
 
 if TYPE_CHECKING:
+    from chimage_core.cache.git.copying import StoringCopier
     from chimage_core.cache.git.places import Places
     from chimage_core.cache.git.shared import SharedCache
 
@@ -153,6 +154,15 @@ class GitCache:
     def unshare(self, place: ImagePlace) -> None:
         """Let the place share no file with the large files."""
         self.engine.large.unshare(place.root)
+
+    def copier(self, place: ImagePlace) -> "StoringCopier":
+        """Return what copies many files and stores their contents at once; see the protocol."""
+        from chimage_core.cache.git.copying import StoringCopier
+
+        self.engine.prepare()
+        known = self.known(place)
+        parent = b"" if known is None else bytes.fromhex(known.token)
+        return StoringCopier(self.engine.repository.objects, parent, self._options)
 
     def commit(self, place: ImagePlace, record: StepRecord) -> Snapshot:
         """Remember what the place holds; see the protocol."""

@@ -71,33 +71,44 @@ def read_content(path: bytes, content: Content, sink: ObjectSink) -> None:
 def _read(path: bytes, content: Content, sink: ObjectSink) -> None:
     descriptor = os.open(path, _OPEN)
     try:
-        size = content.size
-        if content.may_be_sparse:
-            content.extents = _find_extents(descriptor, size)
-            if content.extents is not None:
-                size = sum(length for _, length in content.extents)
-        name = _identify_large(descriptor, size) if content.is_candidate and content.extents is None else None
-        if name is None:
-            content.name = sink.add_file(descriptor, size, content.extents)
-        else:
-            content.name, content.large = name, name.hex().encode()
+        read_open(descriptor, content, sink)
     finally:
         os.close(descriptor)
 
 
-def _identify_large(descriptor: int, size: int) -> bytes | None:
-    """Return the name of the blob that a file would be; None for a text, which is to be packed.
+def read_open(descriptor: int, content: Content, sink: ObjectSink) -> None:
+    """Read an open file into the sink, or only name it, if it is a large one.
 
-    A text is what Git takes for one: there is no NUL at its beginning.
+    Raises OSError, before anything of the file is in the sink if it is not above 4 MiB; CacheError if it changes
+    meanwhile.
     """
+    size = content.size
+    if content.may_be_sparse:
+        content.extents = _find_extents(descriptor, size)
+        if content.extents is not None:
+            size = sum(length for _, length in content.extents)
+    name = _identify_large(descriptor, size) if content.is_candidate and content.extents is None else None
+    if name is None:
+        content.name = sink.add_file(descriptor, size, content.extents)
+    else:
+        content.name, content.large = name, name.hex().encode()
+
+
+def is_text(data: bytes) -> bool:
+    """Return whether a content is what Git takes for a text: there is no NUL at its beginning."""
+    return data.find(b"\0", 0, _TEXT_SAMPLE) < 0
+
+
+def _identify_large(descriptor: int, size: int) -> bytes | None:
+    """Return the name of the blob that a file would be; None for a text, which is to be packed."""
     if size > _READ_AT_ONCE:
-        if size <= _LONGEST_TEXT and b"\0" not in os.pread(descriptor, _TEXT_SAMPLE, 0):
+        if size <= _LONGEST_TEXT and is_text(os.pread(descriptor, _TEXT_SAMPLE, 0)):
             return None
         return identify_file(descriptor, size, [(0, size)])
     data = os.pread(descriptor, size, 0)
     if len(data) != size:
         raise CacheError("a file changed while it was read")
-    return None if data.find(b"\0", 0, _TEXT_SAMPLE) < 0 else identify(BLOB, data)
+    return None if is_text(data) else identify(BLOB, data)
 
 
 def _find_extents(descriptor: int, size: int) -> list[tuple[int, int]] | None:

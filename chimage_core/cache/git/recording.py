@@ -9,6 +9,7 @@ from functools import partial
 
 from chimage_core.cache.git import tidy
 from chimage_core.cache.git.contents import Content, Reading, is_heavy, read_content, read_in_parallel
+from chimage_core.cache.git.copying import StoringCopier
 from chimage_core.cache.git.draft import Draft
 from chimage_core.cache.git.engine import Engine
 from chimage_core.cache.git.known import Known
@@ -63,10 +64,11 @@ def scan(
     sink: ObjectSink,
     *,
     likewise: bool = False,
+    copier: StoringCopier | None = None,
 ) -> Scanner:
     """Compare a place with its base: what was touched, or (None) everything.
 
-    `likewise`: what is a large file is so in the base, too.
+    `likewise`: what is a large file is so in the base, too. `copier` has stored contents of files already.
     """
     options = engine.options
     scanner = Scanner(
@@ -76,6 +78,7 @@ def scan(
         sink,
         claim=partial(engine.large.claim, likewise=likewise),
         linked=engine.large.linked,
+        copied=None if copier is None else copier.find,
         xattrs=options.xattrs,
         cancel=options.cancel,
     )
@@ -149,11 +152,12 @@ def _scan_and_read(
     engine: Engine, place: ImagePlace, step: StepRecord, touched: Touched | None, base: Base | None, pack: PackWriter
 ) -> Scanner:
     """Find what changed, and store the contents."""
-    scanner = scan(engine, place, touched, base, pack)
+    copier = _stored_by(engine, step.changes)
+    scanner = scan(engine, place, touched, base, pack, copier=copier)
     # Who writes through one name of a file changes it under its other names, too. And if the stat cache was lost, only
     # all its names together tell that they are one file.
     if touched is not None and scanner.unseen_links():
-        scanner = scan(engine, place, None, base, pack)
+        scanner = scan(engine, place, None, base, pack, copier=copier)
     _report(scanner, engine.options.emit)
     files = pending_files(scanner)
     if is_heavy(files):
@@ -165,6 +169,14 @@ def _scan_and_read(
         read_here(files, pack)
     _keep_large(engine, scanner, pack)
     return scanner
+
+
+def _stored_by(engine: Engine, changes: Changes) -> StoringCopier | None:
+    """Return what has copied files, if all that it stored is there."""
+    copier = changes.copier if isinstance(changes, PathsChanged) else None
+    if not isinstance(copier, StoringCopier) or not all(engine.store.add_pack(index) for index in copier.packs):
+        return None
+    return copier
 
 
 def _keep_large(engine: Engine, scanner: Scanner, pack: PackWriter) -> None:

@@ -18,6 +18,7 @@ from operator import attrgetter, itemgetter
 
 from chimage_core.cache.git import metadata, statcache
 from chimage_core.cache.git.contents import Content, content_of, read_content
+from chimage_core.cache.git.copying import Copied, adopt
 from chimage_core.cache.git.differences import Change, Found
 from chimage_core.cache.git.large import LARGE
 from chimage_core.cache.git.objects import BLOB
@@ -81,13 +82,15 @@ class Scanner:
         *,
         claim: Claim,
         linked: Callable[[], set[tuple[int, int]]],
+        copied: Callable[[bytes], Copied | None] | None = None,
         xattrs: bool,
         cancel: CancelToken,
     ) -> None:
         """Compare `root` with the stat records and the tree of its last commit. What is read at once goes to `sink`.
 
         `claim` is called for the content of every big file that is left to be read; `linked` tells device and inode of
-        the files that are large ones at the same time.
+        the files that are large ones at the same time; `copied`, what is known of the content of a file with these
+        numbers (of `statcache`).
         """
         self.changes: dict[bytes, Change] = {}
         """By path; only directories in which something may differ."""
@@ -105,6 +108,7 @@ class Scanner:
         self._sink = sink
         self._claim = claim
         self._ask_linked = linked
+        self._copied = copied
         self._xattrs = xattrs
         self._cancel = cancel
         self._is_privileged = os.geteuid() == 0
@@ -156,7 +160,8 @@ class Scanner:
             with self._reachable(path):
                 for name, numbers in statcache.entries(record).items():
                     if statcache.inode(numbers) in inodes and name not in change.found:
-                        self._examine(path, change, name, os.lstat(self._root + join(path, name)), numbers)
+                        status = os.lstat(self._root + join(path, name))
+                        self._examine(path, change, name, status, pack_numbers(numbers_of(status)), numbers)
 
     def _walk(self, path: bytes, status: os.stat_result, *, is_new: bool) -> None:
         """Compare a directory and all below it; one that `is_new` was not there at the last commit."""
@@ -225,7 +230,7 @@ class Scanner:
                 self._gone.add(join(path, entry.name))
             entry_status = entry.stat(follow_symlinks=False)
             if was is None or not self._is_only_linked(entry_status, numbers, was):
-                self._examine(path, change, entry.name, entry_status, was)
+                self._examine(path, change, entry.name, entry_status, numbers, was)
         change.removed.update(before)
         self._gone.update([join(path, name) for name, was in before.items() if was == _DIRECTORY])
 
@@ -291,7 +296,7 @@ class Scanner:
             return _DIRECTORY
         numbers = pack_numbers(numbers_of(status))
         if numbers != was and (was is None or not self._is_only_linked(status, numbers, was)):
-            self._examine(path, change, name, status, was)
+            self._examine(path, change, name, status, numbers, was)
         return numbers
 
     def _is_only_linked(self, status: os.stat_result, numbers: bytes, was: bytes) -> bool:
@@ -307,7 +312,15 @@ class Scanner:
     def _linked(self) -> set[tuple[int, int]]:
         return self._ask_linked()
 
-    def _examine(self, path: bytes, change: Change, name: bytes, status: os.stat_result, was: bytes | None) -> None:
+    def _examine(
+        self,
+        path: bytes,
+        change: Change,
+        name: bytes,
+        status: os.stat_result,
+        numbers: bytes,
+        was: bytes | None,
+    ) -> None:
         """Take note of an entry that may differ, and is not a directory."""
         kind = _LETTERS.get(stat.S_IFMT(status.st_mode))
         full = self._root + join(path, name)
@@ -315,7 +328,7 @@ class Scanner:
             change.removed.add(name)
             (self.sockets if stat.S_ISSOCK(status.st_mode) else self.devices).append(os.fsdecode(full))
             return
-        same_inode = was is not None and was[:8] == pack_numbers((status.st_ino,))
+        same_inode = was is not None and was[:8] == numbers[:8]
         mode = stat.S_IMODE(status.st_mode)
         found = Found(name, kind, mode, status.st_mtime_ns, [], status.st_ino, status.st_nlink, same_inode)
         change.found[name] = found
@@ -327,6 +340,9 @@ class Scanner:
             found.keys = self._xattr_keys(full)
             return
         found.content = content_of(status)
+        copied = None if self._copied is None else self._copied(numbers)
+        if copied is not None and self._is_taken_over(path, found, status, copied):
+            return
         if mode & stat.S_IRUSR or self._is_privileged:
             found.keys = self._xattr_keys(full)
             if self._behind_permissions:
@@ -340,6 +356,25 @@ class Scanner:
             found.keys = self._xattr_keys(full)
             read_content(full, found.content, self._sink)
         self.restate([(path, name)])
+
+    def _is_taken_over(self, path: bytes, found: Found, status: os.stat_result, copied: Copied) -> bool:
+        """Take over what is known of a copied file; return False if it has to be read nevertheless."""
+        content = found.content
+        assert content is not None, "a regular file has a content"
+        if status.st_size >= LARGE and not self._behind_permissions:
+            self._claim_large(path, found, status)
+            if content.large:  # Declared: what it holds does not matter.
+                return False
+        if copied.is_large and not content.is_candidate:
+            return False
+        if copied.has_attributes:
+            if not (found.mode & stat.S_IRUSR or self._is_privileged):
+                return False
+            found.keys = self._xattr_keys(self._root + join(path, found.name))
+        adopt(copied, content)
+        if content.large:
+            self.pending.append((path, found))
+        return True
 
     def _claim_large(self, path: bytes, found: Found, status: os.stat_result) -> None:
         directory = None if self._base is None else self._base.get(path)
