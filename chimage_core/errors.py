@@ -5,7 +5,8 @@
     ├ InvalidReference               image reference or glob that does not parse
     ├ DockerfileError                has a source range: SyntaxProblem, InstructionProblem
     ├ BuildError                     RunFailed, RsyncFailed, ContextError, StageError, ForceUnavailable, UnusedBuildArgs
-    ├ RegistryError                  ImageUnavailable, RegistryUnreachable, RegistryRefused
+    ├ RegistryError                  ImageUnavailable, PlatformUnavailable, RegistryUnreachable, RegistryRefused,
+    │                                RegistryProtocol
     ├ IntegrityError                 digest or size differs from the promised one
     ├ LayerError                     archive that cannot be unpacked safely
     ├ StorageError                   StorageBusy, StorageInvalid, StorageVersion, ImageNotFound, ImageExists
@@ -133,6 +134,18 @@ class ImageUnavailable(RegistryError):
     """The image is neither here nor in the registry."""
 
     code = "registry.image-unavailable"
+
+
+class PlatformUnavailable(RegistryError):
+    """The registry has the image, but not for this architecture."""
+
+    code = "registry.platform-unavailable"
+
+
+class RegistryProtocol(RegistryError):
+    """What the registry answers makes no sense."""
+
+    code = "registry.protocol"
 
 
 class IntegrityError(ChimageError):

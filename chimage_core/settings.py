@@ -64,7 +64,18 @@ class Settings(NamedTuple):
     password: str | None
     """Never to be shown or written."""
     password_many: bool
+    """Ask for the password each time."""
+    login_files: tuple[str, ...]
+    """Where other programs keep credentials; they need not exist."""
+    auth_realms: tuple[str, ...]
+    """Hosts of token servers that may have passwords of any registry."""
+    mirrors: str
+    """What stands in for registries: see `chimage_core.registry.endpoints`."""
+    plain_http: bool
+    """Ask registries without TLS."""
     tls_verify: bool
+    cacert: str | None
+    """File or directory of certificates to trust instead of the usual ones, as an option."""
     always_download: bool
     xattrs: bool
     lock: bool
@@ -106,7 +117,12 @@ class Settings(NamedTuple):
             username=environ.get("CH_IMAGE_USERNAME"),
             password=environ.get("CH_IMAGE_PASSWORD"),
             password_many=options.get("password_many", False),
+            login_files=_login_files(options.get("login_files", True), environ),
+            auth_realms=tuple(environ.get("CH_IMAGE_AUTH_REALMS", "").lower().replace(",", " ").split()),
+            mirrors=environ.get("CH_IMAGE_MIRRORS", ""),
+            plain_http=options.get("plain_http", False),
             tls_verify=not options.get("tls_no_verify", False),
+            cacert=_cacert(options.get("cacert")),
             always_download=options.get("always_download", False),
             # $CH_XATTRS, if set, asks for what is the default anyway.
             xattrs=options.get("xattrs", True),
@@ -133,7 +149,7 @@ class Settings(NamedTuple):
     @property
     def ca_bundle(self) -> str | None:
         """File or directory of certificates to trust instead of the usual ones; the variables of OpenSSL and others."""
-        return next(filter(None, map(self.environment.get, CA_VARIABLES)), None)
+        return self.cacert or next(filter(None, map(self.environment.get, CA_VARIABLES)), None)
 
     @property
     def proxies(self) -> Mapping[str, str]:
@@ -144,6 +160,26 @@ class Settings(NamedTuple):
 def process_environment() -> dict[str, str]:
     """Return a copy of the environment of this process; bytes that are no UTF-8 are surrogate escapes."""
     return dict(os.environ)
+
+
+def _cacert(option: str | None) -> str | None:
+    if option is not None and not os.path.exists(option):
+        raise UsageError(f"--cacert: not found: {option}")
+    return None if option is None else os.path.abspath(option)
+
+
+def _login_files(option: bool, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return where login files may be, in the order in which podman and docker look for them."""
+    if not option or environ.get("CH_IMAGE_LOGIN_FILES") == "no":
+        return ()
+    if named := environ.get("REGISTRY_AUTH_FILE"):
+        return (named,)
+    home = environ.get("HOME")
+    run, config, docker = (environ.get(name) for name in ("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"))
+    config = config or (os.path.join(home, ".config") if home else None)
+    docker = docker or (os.path.join(home, ".docker") if home else None)
+    places = ((run, "containers/auth.json"), (config, "containers/auth.json"), (docker, "config.json"))
+    return tuple(os.path.join(directory, name) for directory, name in places if directory)
 
 
 def _storage(option: str | None, environ: Mapping[str, str]) -> tuple[str, str | None]:

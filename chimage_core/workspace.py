@@ -8,7 +8,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import ChimageError, DependencyMissing, FileError, RunnerError, UsageError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from chimage_core.cache.git.shared import SharedCache
     from chimage_core.cache.inputs_store import InputsStore
     from chimage_core.cache.protocol import Cache
+    from chimage_core.registry.credentials import Ask
+    from chimage_core.registry.registries import Registries
     from chimage_core.registry.remote import Remote
     from chimage_core.storage.cache_mounts import CacheMounts
 
@@ -44,6 +46,7 @@ class Workspace:
         open_no_cache: "Callable[[Images], Cache] | None",
         open_inputs: "Callable[[], InputsStore]",
         open_remote: "Callable[[], Remote]",
+        open_registries: "Callable[[], Registries]",
         rebuilds: bool,
         runner: str,
         emit: Sink,
@@ -62,6 +65,7 @@ class Workspace:
         self._open_no_cache = open_no_cache
         self._open_inputs = open_inputs
         self._open_remote = open_remote
+        self._open_registries = open_registries
 
     @cached_property
     def cache(self) -> "Cache":
@@ -93,6 +97,11 @@ class Workspace:
         """What can be had from other machines."""
         return self._open_remote()
 
+    @cached_property
+    def registries(self) -> "Registries":
+        """Where images come from and go to. Raises UsageError, FileError for settings that make no sense."""
+        return self._open_registries()
+
     @property
     def engine(self) -> "Engine":
         """The opened repository of the build cache, for looking into it and for its upkeep. Raises CacheDisabled."""
@@ -104,6 +113,8 @@ class Workspace:
         self.runners.close()
         if "remote" in vars(self):
             self.remote.close()
+        if "registries" in vars(self):
+            self.registries.close()
 
     def require_cache(self) -> None:
         """Raise CacheDisabled if the build cache is off."""
@@ -136,10 +147,12 @@ def open_workspace(
     cancel: CancelToken,
     runner: str = "auto",
     exclusive: bool = False,
+    ask: "Ask | None" = None,
 ) -> Iterator[Workspace]:
     """Open the storage directory for work, making it if needed, and hold its lock.
 
-    `argv` is our command line, for others who wait for us. Raises StorageError, FileError, Cancelled.
+    `argv` is our command line, for others who wait for us. `ask` asks the user for passwords of registries.
+    Raises StorageError, FileError, Cancelled.
     """
     from chimage_core.build.recovery import recover_interrupted, sweep
 
@@ -147,7 +160,7 @@ def open_workspace(
     layout = Layout(settings.storage)
     locks = Locks(layout, argv, emit=emit, cancel=cancel, timeout=settings.lock_timeout, enabled=settings.lock)
     store.prepare(layout, locks, emit=emit, old=Layout(settings.old_storage) if settings.old_storage else None)
-    workspace = _assembled(settings, layout, locks, runner, emit, cancel)
+    workspace = _assembled(settings, layout, locks, Front(runner, emit, cancel, ask))
     if settings.lock:  # Without locks, what looks left behind may be what somebody is making right now.
         sweep(layout, workspace.images, workspace.lasting_cache, locks, emit)
     with locks.storage(exclusive=exclusive), session(layout):
@@ -161,7 +174,9 @@ def open_workspace(
 
 
 @contextlib.contextmanager
-def open_reader(settings: Settings, argv: Sequence[str], *, emit: Sink, cancel: CancelToken) -> Iterator[Workspace]:
+def open_reader(
+    settings: Settings, argv: Sequence[str], *, emit: Sink, cancel: CancelToken, ask: "Ask | None" = None
+) -> Iterator[Workspace]:
     """Open the storage directory for looking at it: takes no lock, makes nothing, waits for nobody.
 
     A storage directory that is not there looks empty. Raises StorageError, FileError.
@@ -170,12 +185,25 @@ def open_reader(settings: Settings, argv: Sequence[str], *, emit: Sink, cancel: 
     if os.path.lexists(layout.root):
         store.validate(layout)
     locks = Locks(layout, argv, emit=emit, cancel=cancel, timeout=settings.lock_timeout, enabled=settings.lock)
-    yield _assembled(settings, layout, locks, "auto", emit, cancel)
+    workspace = _assembled(settings, layout, locks, Front("auto", emit, cancel, ask))
+    try:
+        yield workspace
+    finally:
+        workspace.close()
 
 
-def _assembled(
-    settings: Settings, layout: Layout, locks: Locks, runner: str, emit: Sink, cancel: CancelToken
-) -> Workspace:
+class Front(NamedTuple):
+    """What a front end gives to work with."""
+
+    runner: str
+    emit: Sink
+    cancel: CancelToken
+    ask: "Ask | None"
+
+
+def _assembled(settings: Settings, layout: Layout, locks: Locks, front: Front) -> Workspace:
+    runner, emit, cancel, _ = front
+
     def open_no_cache(images: Images) -> "Cache":
         from chimage_core.cache.nocache import NoCache
 
@@ -188,6 +216,7 @@ def _assembled(
         open_no_cache=open_no_cache if settings.cache == "disabled" else None,
         open_inputs=lambda: _inputs(settings, layout, emit),
         open_remote=lambda: _remote(settings, layout, cancel),
+        open_registries=lambda: _registries(settings, front),
         rebuilds=settings.cache == "rebuild",
         runner=runner,
         emit=emit,
@@ -221,6 +250,30 @@ def _inputs(settings: Settings, layout: Layout, emit: Sink) -> "InputsStore":
 
     shared = [InputsStore(Layout(path).inputs, emit) for path in settings.cache_shared if path != layout.root]
     return InputsStore(layout.inputs, emit, shared)
+
+
+def _registries(settings: Settings, front: Front) -> "Registries":
+    from chimage_core.registry.auth import Authenticator
+    from chimage_core.registry.credentials import AskedCredentials, CredentialSource, FirstCredentials, GivenCredentials
+    from chimage_core.registry.endpoints import read_mirrors
+    from chimage_core.registry.login_files import LoginFiles
+    from chimage_core.registry.registries import Access, Registries
+    from chimage_core.registry.transport import Network, Transport
+
+    stored = LoginFiles(settings.login_files, settings.environment, front.emit, front.cancel)
+    sources: list[CredentialSource] = [stored]
+    if settings.username is not None and settings.password is not None:
+        sources.insert(0, GivenCredentials(settings.username, settings.password))
+    asked = AskedCredentials(front.ask or _ask_nobody, settings.username, is_remembered=not settings.password_many)
+    named = FirstCredentials(*sources, asked) if settings.auth else None
+    network = Network(settings.proxies, settings.ca_bundle, settings.tls_verify)
+    transport = Transport(network, cancel=front.cancel)
+    authenticator = Authenticator(transport, named, stored, trusted_realms=settings.auth_realms)
+    return Registries(transport, authenticator, Access(read_mirrors(settings.mirrors), settings.plain_http))
+
+
+def _ask_nobody(registry: str, username: str | None) -> None:
+    """There is nobody to ask."""
 
 
 def _remote(settings: Settings, layout: Layout, cancel: CancelToken) -> "Remote":

@@ -80,6 +80,7 @@ def _common_options() -> _Parser:
     group = common.add_argument_group("options of all subcommands (also before the subcommand)")
     group.add_argument("-a", "--arch", metavar="ARCH", help="architecture: yolo, host (default) or a name")
     group.add_argument("--always-download", action="store_true", help="download also what was downloaded before")
+    group.add_argument("--auth", action="store_true", help="authenticate with registries (default: anonymous)")
     cache = group.add_mutually_exclusive_group()
     for name, text in (
         ("cache", "use the build cache (default)"),
@@ -99,6 +100,7 @@ def _common_options() -> _Parser:
         metavar="DIR[:DIR...]",
         help="use what is in the build cache of these storage directories, too, read-only",
     )
+    group.add_argument("--cacert", metavar="PATH", help="trust these certificates, not the usual ones")
     group.add_argument("--debug", action="store_true", help="add a stack trace to errors")
     group.add_argument("--json", action="store_true", help="print events and results as JSON lines on stdout")
     group.add_argument(
@@ -109,6 +111,20 @@ def _common_options() -> _Parser:
     )
     group.add_argument("--no-lock", action="store_true", help="don’t lock anything (risks corruption)")
     group.add_argument("--no-tui", action="store_true", help="never open the app")
+    group.add_argument(
+        "--no-login-files",
+        dest="login_files",
+        action="store_false",
+        help="don’t use what podman login, skopeo login or docker login have kept",
+    )
+    group.add_argument(
+        "--password-many",
+        "--password-once",
+        dest="password_many",
+        action="store_true",
+        help="ask for the password each time, as for one-time passwords",
+    )
+    group.add_argument("--plain-http", action="store_true", help="speak with registries without TLS (risky)")
     xattrs = group.add_mutually_exclusive_group()
     xattrs.add_argument("--xattrs", dest="xattrs", action="store_true", help="keep xattrs and ACLs (default)")
     xattrs.add_argument("--no-xattrs", dest="xattrs", action="store_false", help="ignore xattrs and ACLs")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from chimage_core.cancel import CancelToken
     from chimage_core.cli.jsonl import JsonLines
     from chimage_core.events import Sink
+    from chimage_core.registry.credentials import Ask, Credentials
     from chimage_core.settings import Settings
     from chimage_core.workspace import Workspace
 
@@ -49,11 +50,24 @@ def open_working(session: Session, **options: Any) -> contextlib.AbstractContext
     """Open the storage directory for work; see `open_workspace`."""
     from chimage_core.workspace import open_workspace
 
-    return open_workspace(session.settings, session.argv, emit=session.emit, cancel=session.cancel, **options)
+    return open_workspace(
+        session.settings, session.argv, emit=session.emit, cancel=session.cancel, ask=_asking(session), **options
+    )
 
 
 def open_reading(session: Session) -> contextlib.AbstractContextManager["Workspace"]:
     """Open the storage directory for looking at it; see `open_reader`."""
     from chimage_core.workspace import open_reader
 
-    return open_reader(session.settings, session.argv, emit=session.emit, cancel=session.cancel)
+    return open_reader(session.settings, session.argv, emit=session.emit, cancel=session.cancel, ask=_asking(session))
+
+
+def _asking(session: Session) -> "Ask":
+    """Return what asks for passwords, loaded when it does."""
+
+    def ask(registry: str, username: str | None) -> "Credentials | None":
+        from chimage_core.cli.prompt import ask_credentials
+
+        return ask_credentials(registry, username, session.cancel)
+
+    return ask

@@ -28,7 +28,7 @@ DEFAULT_TAG = "latest"
 MAX_FILE_NAME = 240
 """Longest file form that `parse` accepts. File systems allow 255 bytes; the rest is for endings: `_stageN`, `.lock`."""
 
-_HUB_ALIASES = frozenset({"docker.io", "index.docker.io", HUB_HOST})
+HUB_ALIASES = frozenset({"docker.io", "index.docker.io", HUB_HOST})
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _HOST = rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]"
 """Compiled when it is used, as are those for globs."""
@@ -131,7 +131,7 @@ class Reference:
         """
         host = (self.host or HUB_HOST).lower()
         port = self.port or DEFAULT_PORT
-        is_hub = host in _HUB_ALIASES and port == DEFAULT_PORT
+        is_hub = host in HUB_ALIASES and port == DEFAULT_PORT
         path = ("library",) if is_hub and not self.path else self.path
         return replace(self.full, host=HUB_HOST if is_hub else host, port=port, path=path)
 

@@ -8,11 +8,12 @@ Sources: RFC 9110 (HTTP), 7.6, 10.2.3 (Retry-After), 15.4 (redirects).
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chimage_core.cancel import CancelToken
-from chimage_core.errors import RegistryError, RegistryUnreachable
+from chimage_core.errors import RegistryError, RegistryProtocol, RegistryUnreachable
 from chimage_core.registry.proxies import proxy_of
 from chimage_core.registry.urls import Address
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from chimage_core.registry.connections import Adapter
 
-_CONNECT, _READ = 20.0, 60.0
-"""Seconds without any sign of life after which an attempt has failed."""
 _ATTEMPTS = 4
 _FIRST_PAUSE = 0.5
 """Seconds before the second attempt; each further pause is twice as long."""
@@ -31,6 +30,7 @@ _LONGEST_PAUSE = 60.0
 _MOST_REDIRECTS = 10
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 """Status codes that may be gone soon."""
+_NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -40,19 +40,39 @@ class Network(NamedTuple):
     proxies: Mapping[str, str]
     """Variables of the environment: `https_proxy`, `no_proxy`, …"""
     ca_bundle: str | None
-    """File or directory of certificates to trust; None: those that come with the library."""
+    """File or directory of certificates to trust instead of the usual ones; None: those."""
     verify: bool
     """Check certificates at all."""
+
+
+class Patience(NamedTuple):
+    """How long servers may take. Times in seconds."""
+
+    connect: float = 20.0
+    silence: float = 60.0
+    """Without any sign of life."""
+    headers: float = 60.0
+    """Until status and headers of an answer are there, however often a few bytes of them come."""
+    document: float = 120.0
+    """Until a whole document is there."""
+    drip: tuple[int, float] = (16 << 10, 60.0)
+    """Bytes, and how long to wait for so many: who sends less is as good as dead."""
 
 
 class Broken(Exception):
     """The connection broke while a body was read. What has come so far is good."""
 
 
+class NoTls(RegistryError):
+    """What answers there does not speak TLS."""
+
+    code = "registry.no-tls"
+
+
 class Response:
     """An answer whose body is still to be read."""
 
-    def __init__(self, response: "requests.Response", url: str, cancel: CancelToken) -> None:
+    def __init__(self, response: "requests.Response", url: str, cancel: CancelToken, patience: Patience) -> None:
         self.status: int = response.status_code
         self.reason: str = response.reason or ""
         self.headers: Mapping[str, str] = response.headers
@@ -60,31 +80,70 @@ class Response:
         self.url = url
         """Where it came from in the end, without credentials."""
         self._raw: Any = response.raw
+        self._read_some: Callable[..., bytes] = getattr(self._raw, "read1", self._raw.read)
+        """What has come, without waiting for more (since urllib3 2.1)."""
         self._cancel = cancel
+        self._patience = patience
+        self._waited = 0.0
+        """Seconds for the last `_came` bytes."""
+        self._came = 0
 
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes as they were sent, none at the end. Raises Broken, Cancelled."""
         import urllib3
 
         self._cancel.check()
+        began = time.monotonic()
         try:
-            data: bytes = self._raw.read(size, decode_content=False)
+            data = self._read_some(size, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # ValueError: closed by a cancel.
             self._cancel.check()
             raise Broken(str(error)) from error
         self._cancel.check()
+        self._refuse_dripping(len(data), time.monotonic() - began)
         return data
+
+    def document(self, limit: int) -> bytes:
+        """Return the whole body. Raises RegistryProtocol if it has more than `limit` bytes, Broken, Cancelled."""
+        pieces, size, began = [], 0, time.monotonic()
+        while data := self.read(1 << 16):
+            pieces.append(data)
+            size += len(data)
+            if size > limit:
+                raise RegistryProtocol(f"more than {limit} bytes came, which is no honest answer: {self.url}")
+            if time.monotonic() - began > self._patience.document:
+                raise Broken("it comes too slowly")
+        return b"".join(pieces)
+
+    def _refuse_dripping(self, size: int, waited: float) -> None:
+        """Raise Broken for a server that sends a byte now and then, so that no time limit is ever reached."""
+        self._waited += waited
+        self._came += size
+        wanted, seconds = self._patience.drip
+        if self._came >= wanted:
+            self._waited, self._came = 0.0, 0
+        elif size and self._waited > seconds:
+            raise Broken(f"only {self._came} bytes in {self._waited:.0f} seconds")
 
 
 class Transport:
     """Sends requests. Opens its connections at the first one; a context manager that closes them."""
 
-    def __init__(self, network: Network, *, cancel: CancelToken, pause: Callable[[float], None] | None = None) -> None:
-        """`pause` waits for some seconds; it is for tests."""
+    def __init__(
+        self,
+        network: Network,
+        *,
+        cancel: CancelToken,
+        pause: Callable[[float], None] | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        """`pause` waits for some seconds; it and other `patience` are for tests."""
         self._network = network
         self._cancel = cancel
         self._pause = pause or self._wait
+        self._patience = patience or Patience()
         self._adapter: Adapter | None = None
+        self._opening = threading.Lock()
 
     def close(self) -> None:
         """Close all connections."""
@@ -94,18 +153,24 @@ class Transport:
 
     @contextlib.contextmanager
     def request(
-        self, method: str, address: Address, headers: Mapping[str, str] | None = None, *, may_downgrade: bool = False
+        self,
+        method: str,
+        address: Address,
+        headers: Mapping[str, str] | None = None,
+        *,
+        body: bytes | None = None,
+        may_downgrade: bool = False,
     ) -> Iterator[Response]:
         """Send a request, again if what failed may be passing, and give the answer of whatever status.
 
-        Redirects are followed; from https to http only with `may_downgrade`. Raises RegistryUnreachable,
-        RegistryError, Cancelled.
+        Redirects are followed, but not with a `body`; from https to http only with `may_downgrade`. Raises
+        RegistryUnreachable, RegistryError, Cancelled.
         """
         self._cancel.check()
         with self._cancel.on_cancel(self._opened().interrupt):
-            response, url = self._redirected(method, address, headers or {}, may_downgrade)
+            response, url = self._redirected(_Request(method, address, headers or {}, body), may_downgrade)
             with contextlib.closing(response):
-                yield Response(response, url, self._cancel)
+                yield Response(response, url, self._cancel, self._patience)
 
     def pause_before(self, attempt: int, response: Response | None = None) -> None:
         """Wait before attempt 1, 2, …, as long as the server asks for, if it does. Raises Cancelled."""
@@ -115,14 +180,12 @@ class Transport:
         self._pause(min(seconds, _LONGEST_PAUSE))
         self._cancel.check()
 
-    def _redirected(
-        self, method: str, address: Address, headers: Mapping[str, str], may_downgrade: bool
-    ) -> "tuple[requests.Response, str]":
-        here = address
+    def _redirected(self, request: "_Request", may_downgrade: bool) -> "tuple[requests.Response, str]":
+        first = request.address
         for _ in range(_MOST_REDIRECTS + 1):
-            response = self._repeated(method, here, headers)
+            response, here = self._repeated(request), request.address
             target = response.headers.get("Location")
-            if response.status_code not in _REDIRECTS or not target:
+            if response.status_code not in _REDIRECTS or not target or request.body is not None:
                 return response, here.url
             response.close()
             following = here.followed(target)
@@ -131,25 +194,26 @@ class Transport:
                     f"redirected from https to http: {here.url} to {following.url}",
                     hint="nobody could tell whether what comes is genuine; give its checksum",
                 )
+            headers = request.headers
             if not following.is_server_of(here):
                 headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
-            here = following
-        raise RegistryError(f"more than {_MOST_REDIRECTS} redirects: {address.url}")
+            request = request._replace(address=following, headers=headers)
+        raise RegistryError(f"more than {_MOST_REDIRECTS} redirects: {first.url}")
 
-    def _repeated(self, method: str, address: Address, headers: Mapping[str, str]) -> "requests.Response":
+    def _repeated(self, request: "_Request") -> "requests.Response":
         """Send until there is an answer that will not change soon, or patience ends."""
-        problem = None
+        problem, address = None, request.address
         for attempt in range(_ATTEMPTS):
             last = attempt == _ATTEMPTS - 1
             answer = None
             try:
-                response = self._send(method, address, headers)
+                response = self._send(request)
             except _Passing as error:
                 problem = error
             else:
                 if response.status_code not in _PASSING or last:
                     return response
-                answer = Response(response, address.url, self._cancel)
+                answer = Response(response, address.url, self._cancel, self._patience)
                 response.close()
             if not last:
                 self.pause_before(attempt + 1, answer)
@@ -158,28 +222,29 @@ class Transport:
             hint="look whether this machine reaches the network, and at $https_proxy and $no_proxy",
         )
 
-    def _send(self, method: str, address: Address, headers: Mapping[str, str]) -> "requests.Response":
+    def _send(self, request: "_Request") -> "requests.Response":
         import requests
 
         self._cancel.check()
+        address = request.address
         # Bytes as they are: a compressed file must not be inflated on the way.
-        all_headers = {"Accept-Encoding": "identity", **_agent(), **address.authorization(), **headers}
+        all_headers = {"Accept-Encoding": "identity", **_agent(), **address.authorization(), **request.headers}
         proxy = proxy_of(address.scheme, address.host, address.port, self._network.proxies)
         try:
-            request = requests.Request(method, address.url, headers=all_headers).prepare()
+            prepared = requests.Request(request.method, address.url, headers=all_headers, data=request.body).prepare()
             # Not by a session, which reads the bodies of redirects into memory, however long they are.
             return self._opened().send(
-                request,
+                prepared,
                 stream=True,
-                timeout=(_CONNECT, _READ),
-                verify=(self._network.ca_bundle or True) if self._network.verify else False,
+                timeout=(self._patience.connect, self._patience.silence),
+                verify=self._network.verify,
                 proxies={"http": proxy, "https": proxy} if proxy else {},
             )
         except requests.exceptions.SSLError as error:
-            raise RegistryError(
-                f"certificate not accepted: {address.host}: {_innermost(error)}",
-                hint="name the certificates of your site in $SSL_CERT_FILE, or use --tls-no-verify",
-            ) from None
+            text = _innermost(error)
+            if _NOT_TRUSTED in text and self._opened().trust_more():
+                return self._send(request)
+            raise _tls_problem(address, text) from None
         except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
             self._cancel.check()
             raise _Passing(_innermost(error)) from None
@@ -187,15 +252,22 @@ class Transport:
             raise RegistryError(f"can't send a request: {address.url}: {_innermost(error)}") from None
 
     def _opened(self) -> "Adapter":
-        if self._adapter is None:
-            import urllib3
+        with self._opening:
+            if self._adapter is None:
+                import urllib3
 
-            from chimage_core.registry.connections import Adapter
+                from chimage_core.registry.connections import Adapter
+                from chimage_core.registry.tls import make_context
 
-            if not self._network.verify:
-                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-            self._adapter = Adapter()
-        return self._adapter
+                if not self._network.verify:
+                    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+                network = self._network
+                self._adapter = Adapter(
+                    lambda: make_context(network.ca_bundle, verify=network.verify),
+                    may_trust_more=network.verify and network.ca_bundle is None,
+                    answer_time=self._patience.headers,
+                )
+            return self._adapter
 
     def _wait(self, seconds: float) -> None:
         stopped = threading.Event()
@@ -203,8 +275,29 @@ class Transport:
             stopped.wait(seconds)
 
 
+class _Request(NamedTuple):
+    """What is to be sent."""
+
+    method: str
+    address: Address
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
 class _Passing(Exception):
     """There was no answer, but there may be one soon."""
+
+
+def _tls_problem(address: Address, text: str) -> RegistryError:
+    if _NOT_TRUSTED in text or "doesn't match" in text:
+        return RegistryError(
+            f"certificate not accepted: {address.host}: {text}",
+            hint="name the certificates of your site by --cacert or $SSL_CERT_FILE, or use --tls-no-verify",
+        )
+    return NoTls(
+        f"no TLS connection with {address.host}, port {address.port}: {text}",
+        hint="if the server speaks plain HTTP, and you know what you do, use --plain-http",
+    )
 
 
 def _agent() -> dict[str, str]:
@@ -220,8 +313,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return float(value[:6])
     if not value:
         return None
-    import time
-
     moment = http_time(value)
     return None if moment is None else max(0.0, moment - time.time())
 

@@ -145,7 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, served: Served) -> None:
         body, status, extra = served.content, 200, {}
         wanted = self.headers.get("Range")
-        if wanted and served.takes_ranges and self.headers.get("If-Range") in served.headers.values():
+        condition = self.headers.get("If-Range")
+        if wanted and served.takes_ranges and (condition is None or condition in served.headers.values()):
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             extra = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
             body, status = body[start:], 206
