@@ -2,7 +2,7 @@
 
 The only module that reads the environment of the process. Below the verbs nobody takes `Settings`: functions take the
 values they need. Variables: `$CH_IMAGE_*`, `$CH_LOG_FILE`, `$CH_LOG_FESTOON`, `$CH_XATTRS`, `$NO_COLOR` and `$USER`, as
-the manual has them, and `$CH_GROW_STORAGE` of its forerunner.
+the manual has them, `$CH_GROW_STORAGE` of its forerunner, and `$SOURCE_DATE_EPOCH`.
 """
 
 import os
@@ -54,6 +54,8 @@ class Settings(NamedTuple):
     """They were named by option: one that cannot be used is an error. Else it is a warning."""
     keep_deleted: float
     """Days for which the garbage collection keeps deleted images that can be undeleted."""
+    epoch: int | None
+    """`$SOURCE_DATE_EPOCH`: the time, s since the epoch, that what we make for others may at most have."""
     processors: int | None
     """How many Slurm gives us on this node; None: nobody said."""
     arch: str
@@ -111,6 +113,7 @@ class Settings(NamedTuple):
             cache_shared=_cache_shared(options.get("cache_shared"), environ),
             cache_shared_required="cache_shared" in options,
             keep_deleted=_keep_deleted(options.get("keep_deleted"), environ),
+            epoch=_epoch(environ),
             processors=_processors(environ),
             arch=options.get("arch", "host"),
             auth=bool(options.get("auth") or environ.get("CH_IMAGE_AUTH") == "yes"),
@@ -265,6 +268,16 @@ def _keep_deleted(option: float | None, environ: Mapping[str, str]) -> float:
         return _KEEP_DELETED
     if not (value.isascii() and value.isdecimal()):
         raise UsageError(f"$CH_IMAGE_KEEP_DELETED: not a number of days, 0 or more: {value!r}")
+    return int(value)
+
+
+def _epoch(environ: Mapping[str, str]) -> int | None:
+    """Read the variable as https://reproducible-builds.org/specs/source-date-epoch/ has it."""
+    value = environ.get("SOURCE_DATE_EPOCH")
+    if not value:
+        return None
+    if not (value.isascii() and value.isdecimal() and len(value) < 12):
+        raise UsageError(f"$SOURCE_DATE_EPOCH: not a number of seconds since 1970: {value!r}")
     return int(value)
 
 

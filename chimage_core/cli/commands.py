@@ -171,6 +171,13 @@ def build_cache(session: Session) -> int:
     return command.build_cache(session)
 
 
+def export(session: Session) -> int:
+    """`export`."""
+    from chimage_core.cli import transfer as command
+
+    return command.export(session)
+
+
 def modify(session: Session) -> int:
     """`modify`."""
     from chimage_core.cli import modify as command
@@ -182,6 +189,7 @@ COMMANDS: dict[str, Command] = {
     "build": build,
     "build-cache": build_cache,
     "delete": delete,
+    "export": export,
     "gestalt": gestalt,
     "import": import_,
     "list": list_,

@@ -356,6 +356,25 @@ def _delete_options(delete: argparse.ArgumentParser) -> None:
     delete.add_argument("image_globs", metavar="IMAGE_GLOB", nargs="+", help="images to delete; quote * ? [ ]")
 
 
+def _export_options(export: argparse.ArgumentParser) -> None:
+    from chimage_core.layer.compress import COMPRESSIONS
+    from chimage_core.transfer.formats import Format
+
+    export.add_argument(
+        "--compress", metavar="HOW", choices=COMPRESSIONS, help="layers of OCI layouts: gzip (default), zstd or none"
+    )
+    export.add_argument("--overwrite", action="store_true", help="replace what is at PATH, if it is a file or an image")
+    export.add_argument(
+        "--format",
+        metavar="FORMAT",
+        choices=[form.value for form in Format],
+        help="directory, tar, squashfs, oci (a directory), oci-archive or docker-archive; default: by the end of PATH: "
+        ".tar, .tar.gz, .tgz, .tar.zst, .tzst; .sqfs, .squashfs; .oci; .oci.tar; .docker.tar; all else is a directory",
+    )
+    export.add_argument("image_ref", metavar="IMAGE_REF", help="image to export")
+    export.add_argument("path", metavar="PATH", help="file or directory to write; it must not be there")
+
+
 def _gestalt_options(gestalt: argparse.ArgumentParser) -> None:
     gestalt.add_argument(
         "selector",
@@ -425,6 +444,7 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "build": ("build an image from a Dockerfile", _build_options),
     "build-cache": ("show or change the build cache", _cache_options),
     "delete": ("delete images", _delete_options),
+    "export": ("write an image for other programs: directory, tar, SquashFS, OCI, Docker", _export_options),
     "gestalt": ("tell about configuration and available features", _gestalt_options),
     "import": ("copy an image into the storage directory", _import_options),
     "list": ("list images", _list_options),

@@ -7,11 +7,12 @@ and counted: sockets, devices, and names `.wh.*`, which would delete something.
 
 import os
 import stat
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import FileError
+from chimage_core.events import Sink, Warned
 from chimage_core.fs import xattr
 from chimage_core.fs.contents import data_extents
 from chimage_core.fs.entry import Entry, EntryKind
@@ -43,6 +44,18 @@ class PackReport:
             self.named.append(path)
 
 
+def tell(report: PackReport, emit: Sink) -> None:
+    """Say what was left out."""
+    if report.sockets or report.devices:
+        emit(Warned(text=f"sockets and devices left out: {report.sockets + report.devices} ({_named(report)})"))
+    if report.whiteouts:
+        emit(Warned(text=f"files that would be whiteouts left out: {report.whiteouts} ({_named(report)})"))
+
+
+def _named(report: PackReport) -> str:
+    return ", ".join(report.named)
+
+
 def pack(
     entries: Iterable[Entry],
     write: Callable[[bytes], object],
@@ -65,27 +78,29 @@ def pack(
 
 
 def rootfs_entries(
-    root: str, report: PackReport, *, xattrs: bool, private: Container[bytes] = PRIVATE, cancel: CancelToken
+    root: str, report: PackReport, *, xattrs: bool, is_layer: bool = True, cancel: CancelToken
 ) -> Iterator[Entry]:
-    """Give what a layer of the image in `root` has: all but the root itself, what is `private`, and what is reported.
+    """Give what a layer of the image in `root` has: all but the root itself, what is PRIVATE, and what is reported.
 
-    With `xattrs`, files and directories have their `user.*` attributes. Raises LayerError for a file that changes while
+    What is no layer, but an archive of files, keeps what is private, and names like whiteouts. With `xattrs`, files and
+    directories have their `user.*` attributes. Raises LayerError for a file that changes while
     it is the last one given, FileError, Cancelled.
     """
-    source = _Rootfs(root, report, xattrs=xattrs)
+    source = _Rootfs(root, report, xattrs=xattrs, is_layer=is_layer)
     for info in walk(root, cancel=cancel):
         path = os.fsencode(info.path)
-        if path and path not in private:
+        if path and not (is_layer and path in PRIVATE):
             yield from source.entries(path, info)
 
 
 class _Rootfs:
     """An unpacked image that is being read."""
 
-    def __init__(self, root: str, report: PackReport, *, xattrs: bool) -> None:
+    def __init__(self, root: str, report: PackReport, *, xattrs: bool, is_layer: bool) -> None:
         self._root = root
         self._report = report
         self._xattrs = xattrs
+        self._is_layer = is_layer
         self._linked: dict[tuple[int, int], bytes] = {}
         """By inode, the first path of what has several."""
 
@@ -94,7 +109,7 @@ class _Rootfs:
         status, report = info.status, self._report
         kind = stat.S_IFMT(status.st_mode)
         mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
-        if path.rpartition(b"/")[2].startswith(WHITEOUT) or (WHITEOUT in path and _is_below_whiteout(path)):
+        if self._is_layer and WHITEOUT in path and _has_whiteout(path):
             report.whiteouts += 1
             report.leave_out(info.path)
         elif kind == stat.S_IFDIR:
@@ -174,7 +189,7 @@ class _naming:  # noqa: N801 (reads as a verb in `with`)
             raise FileError("pack", os.path.join(self._root, self._info.path), error) from error
 
 
-def _is_below_whiteout(path: bytes) -> bool:
+def _has_whiteout(path: bytes) -> bool:
     return any(part.startswith(WHITEOUT) for part in path.split(b"/"))
 
 

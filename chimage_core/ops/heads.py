@@ -1,9 +1,12 @@
 """What the cache knows of an image in the storage directory, made to agree with what is there."""
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 
 from chimage_core.cache.protocol import Snapshot, StepRecord
+from chimage_core.errors import ImageNotFound
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.reference import Reference
 from chimage_core.rootfs import metadata
@@ -86,6 +89,25 @@ def unpack_packed_away(workspace: Workspace, name: str) -> None:
         images.discard_work(name)
         raise
     images.publish(name)
+
+
+@contextlib.contextmanager
+def unpacked(workspace: Workspace, reference: Reference) -> Iterator[str]:
+    """Give the directory of an image, which nobody changes while in the block; it is unpacked for that if it has none.
+
+    Raises ImageNotFound, StorageBusy, FileError, CacheError, Cancelled.
+    """
+    name, cache, images = reference.file_name, workspace.lasting_cache, workspace.images
+    with workspace.locks.images(read=(name,)):
+        if images.exists(name):
+            yield images.published(name).root
+            return
+        head = cache.head(name)
+        if head is None:
+            raise ImageNotFound(f"image not found: {reference}", hint="“list” tells which there are")
+        with images.aside(name) as place:
+            cache.restore(head, place)
+            yield place.root
 
 
 def unpack(workspace: Workspace, name: str, snapshot: Snapshot) -> None:

@@ -1,0 +1,1 @@
+"""Images between what others have and what we have: registries, archives, directories."""
