@@ -14,15 +14,16 @@ import os
 import selectors
 import signal
 import struct
-import subprocess
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import CacheError, ChimageError
+
+if TYPE_CHECKING:
+    import subprocess
 
 Task = Callable[[Any, Iterator[int]], Any]
 
@@ -38,9 +39,10 @@ _BOOT = (
 
 
 def run(task: Task, payload: Any, parts: int, workers: int, cancel: CancelToken) -> list[Any]:
-    """Do parts 0 to `parts` - 1 of a task; return one result per worker, in no order.
+    """Do parts 0 to `parts` - 1 of a task; return one result per worker, in no order. We are one of them.
 
-    Raises CacheError with the message of what a worker raised; Cancelled, when the workers have ended.
+    Raises what the task raises; CacheError with the message of what another worker raised; Cancelled, when the workers
+    have ended.
     """
     workers = min(workers, parts)
     if workers <= 1:
@@ -53,8 +55,9 @@ def run(task: Task, payload: Any, parts: int, workers: int, cancel: CancelToken)
     start = _fork if threading.active_count() == 1 else _spawn
     children: list[_Child] = []
     try:
-        children.extend(start(task, payload, source) for _ in range(workers))
+        children.extend(start(task, payload, source) for _ in range(workers - 1))
         with cancel.on_cancel(lambda: _stop(children)):
+            own = task(payload, _checking(_taken(source), cancel))
             answers = _collect(children)
     except BaseException:
         _stop(children)
@@ -64,7 +67,7 @@ def run(task: Task, payload: Any, parts: int, workers: int, cancel: CancelToken)
         for child in children:
             child.reap()
     cancel.check()
-    return [_unwrap(answer) for answer in answers]
+    return [own, *map(_unwrap, answers)]
 
 
 def serve(name: str, source: int, payload: Any) -> None:
@@ -114,6 +117,8 @@ def _fork(task: Task, payload: Any, source: int) -> _Child:
 
 
 def _spawn(task: Task, payload: Any, source: int) -> _Child:
+    import subprocess
+
     process = subprocess.Popen(
         [sys.executable, "-I", "-c", _BOOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(source,)
     )
@@ -135,18 +140,26 @@ def _attempt(task: Task, payload: Any, source: int) -> bytes:
     except _Stopped:
         return b""
     except BaseException:  # noqa: BLE001  # told to the parent, which raises it
+        import traceback
+
         return marshal.dumps((_BUG, traceback.format_exc()))
 
 
 def _numbers(source: int) -> Iterator[int]:
     parent = os.getppid()
-    while data := os.read(source, _NUMBER.size):
+    for number in _taken(source):
         if os.getppid() != parent:  # Killed: nobody waits for what we do.
             raise _Stopped
+        yield number
+
+
+def _taken(source: int) -> Iterator[int]:
+    """Take numbers until none is left."""
+    while data := os.read(source, _NUMBER.size):
         yield _NUMBER.unpack(data)[0]
 
 
-def _checking(numbers: range, cancel: CancelToken) -> Iterator[int]:
+def _checking(numbers: Iterable[int], cancel: CancelToken) -> Iterator[int]:
     for number in numbers:
         cancel.check()
         yield number
