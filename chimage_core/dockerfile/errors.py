@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from chimage_core.dockerfile.ast import Instruction, SourceRange
 from chimage_core.errors import Cancelled, ChimageError, DockerfileError, RunFailed
-from chimage_core.text import plural, printable
+from chimage_core.text import printable
 
 MAX_SHOWN = 10
-"""More errors than this in one file are counted, not shown."""
+"""More errors than this in one file are not shown: it is of another kind, or the first ones tell enough."""
 
 _WIDEST = 120
 """Characters of a line that are shown: the line may be a whole binary file."""
@@ -28,18 +28,18 @@ class Fault(NamedTuple):
 
 
 class SyntaxProblem(DockerfileError):
-    """A file that does not parse. Its message shows every error with its place; `faults` has them as values."""
+    """A file that does not parse. Its message shows the first errors with their places; `faults` has them as values."""
 
     code = "dockerfile.syntax"
 
     def __init__(self, path: str, faults: Sequence[Fault]) -> None:
-        """`faults` holds at least one; they are shown in order of place."""
+        """`faults` holds at least one; those that come first in the file, MAX_SHOWN at most, are kept."""
         self.path = path
-        self.faults = tuple(sorted(faults, key=lambda fault: (fault.line, fault.column)))
-        parts = [_show(path, fault) for fault in self.faults[:MAX_SHOWN]]
-        hidden = len(self.faults) - MAX_SHOWN
-        if hidden > 0:
-            parts.append(f"… and {plural(hidden, 'more error')}")
+        self.faults = tuple(sorted(faults, key=lambda fault: (fault.line, fault.column))[:MAX_SHOWN])
+        self.has_more = len(faults) > MAX_SHOWN
+        parts = [_show(path, fault) for fault in self.faults]
+        if self.has_more:
+            parts.append("… and more errors")
         super().__init__("\n".join(parts))
 
 

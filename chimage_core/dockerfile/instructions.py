@@ -44,16 +44,25 @@ _T = TypeVar("_T", bound="ast.Copy | ast.Add")
 _P = TypeVar("_P", bound="ast.Env | ast.Label")
 
 
+def rule_of(keyword: str) -> str:
+    """Return the grammar's rule for what follows a keyword (in upper case)."""
+    return "rsync" if keyword == "NSYNC" else keyword.lower()
+
+
+RULES = tuple(dict.fromkeys(map(rule_of, USAGE)))
+"""All of them."""
+
+
 def to_instruction(
-    rule: str, tokens: Tokens, context: Context, parse_trigger: Callable[[int], ast.Instruction]
+    tokens: Tokens, context: Context, parse_trigger: Callable[[int], ast.Instruction]
 ) -> ast.Instruction:
-    """Build the instruction that the grammar's `rule` stands for. Raises LineError.
+    """Build the instruction of the context's keyword from what the grammar found behind it. Raises LineError.
 
     `parse_trigger` parses the rest of the line, from an offset on, as an instruction of its own.
     """
-    if rule == "onbuild":
+    if context.keyword == "ONBUILD":
         return _onbuild(tokens, context, parse_trigger)
-    return _BUILDERS[rule](tokens, context)
+    return _BUILDERS[rule_of(context.keyword)](tokens, context)
 
 
 def _from(tokens: Tokens, context: Context) -> ast.From:

@@ -1,7 +1,7 @@
 """Parse a Dockerfile.
 
-Three stages: `lines` makes one logical line per instruction; a formal grammar (`grammar.lark`) parses each of them
-alone, so that every line with an error is reported and not just the first; `instructions` makes values of the parse
+Three stages: `lines` makes one logical line per instruction; a formal grammar (`grammar.lark`) parses what follows the
+keyword of each of them alone, so that not only the first error is reported; `instructions` makes values of the parse
 trees. Words are expanded (`substitute`) when the instruction is carried out; here is checked only that they can be.
 """
 
@@ -15,7 +15,7 @@ from chimage_core.dockerfile import substitute
 from chimage_core.dockerfile.ast import Dockerfile, From, Instruction, ParseWarning, SourceRange
 from chimage_core.dockerfile.context import Context, LineError, Token
 from chimage_core.dockerfile.errors import MAX_SHOWN, Fault, NoInstructions, SyntaxProblem
-from chimage_core.dockerfile.instructions import USAGE, to_instruction
+from chimage_core.dockerfile.instructions import RULES, USAGE, rule_of, to_instruction
 from chimage_core.dockerfile.lines import LogicalLine, Source, read_lines
 from chimage_core.dockerfile.options import unknown_option
 
@@ -28,13 +28,13 @@ _KEYWORD = re.compile(r"[^ \t\r\v\f]+")
 def parse(text: str | bytes, path: str) -> Dockerfile:
     """Parse a Dockerfile. `path` is for messages only; `-` means standard input.
 
-    Raises SyntaxProblem with all errors of the file, or NoInstructions.
+    Raises SyntaxProblem with the first errors of the file, or NoInstructions.
     """
     source = read_lines(_decoded(text, path))
     if not source.logical:
         raise NoInstructions(f"no instructions found: {path}")
     parser = _Parser(source)
-    instructions = tuple(filter(None, map(parser.instruction, source.logical)))
+    instructions = parser.instructions()
     faults = [*source.faults, *parser.faults]
     faults += parser.order_faults(instructions) if not faults else ()
     if faults:
@@ -55,7 +55,7 @@ def parse_trigger(text: str, *, path: str, place: SourceRange) -> Instruction:
     """
     source = read_lines(text)
     parser = _Parser(source)
-    instructions = tuple(filter(None, map(parser.instruction, source.logical)))
+    instructions = parser.instructions()
     faults = [*source.faults, *parser.faults]
     if faults:
         raise SyntaxProblem(path, faults)
@@ -76,25 +76,34 @@ class _Parser:
         self.faults: list[Fault] = []
         self.warnings: list[ParseWarning] = []
 
-    def instruction(self, line: LogicalLine) -> Instruction | None:
-        """Parse one line; None if it has an error."""
-        try:
-            return self._parsed(line)
-        except LineError as error:
-            number, column = error.place_in(line)
-            keyword = _keyword(line.text)
-            message = f"{keyword.upper()}: {error.message}" if keyword.upper() in USAGE else error.message
-            self.faults.append(self._source.fault(number, column, f"{line.place(0)[0]:3d} {message}"))
-            return None
+    def instructions(self) -> tuple[Instruction, ...]:
+        """Parse the lines, up to the first error that is not shown any more."""
+        parsed = []
+        for line in self._source.logical:
+            try:
+                parsed.append(self._parsed(line))
+            except LineError as error:
+                self.faults.append(self._fault(line, error))
+                if len(self.faults) > MAX_SHOWN:
+                    break
+        return tuple(parsed)
+
+    def _fault(self, line: LogicalLine, error: LineError) -> Fault:
+        number, column = error.place_in(line)
+        keyword = _keyword(line.text).upper()
+        message = f"{keyword}: {error.message}" if keyword in USAGE else error.message
+        return self._source.fault(number, column, f"{line.place(0)[0]:3d} {message}")
 
     def _parsed(self, line: LogicalLine) -> Instruction:
         context = self._context(line)
+        text = context.line.text[len(context.keyword) :].lstrip(substitute.BLANKS)
+        start = len(context.line.text) - len(text)
         try:
-            tree: Any = self._parse(context.line.text)
+            tree: Any = self._parse(text, start=rule_of(context.keyword))
         except self._refusal as error:
-            raise _explained(error, context) from None
-        tokens = [Token(leaf.type, str(leaf), leaf.start_pos) for leaf in tree.children]
-        instruction = to_instruction(tree.data, tokens, context, lambda start: self._trigger(context.line, start))
+            raise _explained(error, start, context) from None
+        tokens = [Token(leaf.type, str(leaf), start + leaf.start_pos) for leaf in tree.children]
+        instruction = to_instruction(tokens, context, lambda offset: self._trigger(context.line, offset))
         for warning in context.warnings:
             self.warnings.append(ParseWarning(line=line.place(0)[0], text=warning, code="not-json"))
         return instruction
@@ -110,9 +119,7 @@ class _Parser:
         keyword = word.upper()
         # Capitals of a few other letters are ASCII letters.
         if keyword not in USAGE or not word.isascii():
-            # Looking for a near one takes time, and a file of another kind has nothing but unknown ones.
-            is_shown = len(self.faults) < MAX_SHOWN
-            raise LineError(0, _unknown_keyword(word) if is_shown else "unknown instruction")
+            raise LineError(0, _unknown_keyword(word))
         if keyword not in ("RUN", "ONBUILD"):
             # Only the shell form of RUN has always shown and keyed trailing blanks.
             line = line._replace(text=line.text.rstrip(substitute.BLANKS))
@@ -152,7 +159,7 @@ def build_grammar(escape: str) -> "Lark":
         text = file.read()
     if escape != "\\":
         text = text.replace("\\\\", escape)
-    return Lark(text, parser="lalr", lexer="contextual", maybe_placeholders=False)
+    return Lark(text, start=list(RULES), parser="lalr", lexer="contextual", maybe_placeholders=False)
 
 
 def _keyword(text: str) -> str:
@@ -185,13 +192,16 @@ def _unknown_keyword(word: str) -> str:
     return f"unknown instruction {word[:40]}; {expected}"
 
 
-def _explained(error: Exception, context: Context) -> LineError:
-    """Turn an error of the grammar into one that says what is wrong and what was expected."""
+def _explained(error: Exception, start: int, context: Context) -> LineError:
+    """Turn an error of the grammar into one that says what is wrong and what was expected.
+
+    `start` is where in the line what the grammar was given begins.
+    """
     from lark.exceptions import UnexpectedToken
 
     text = context.line.text
     is_end = isinstance(error, UnexpectedToken) and error.token.type == "$END"
-    offset = len(text.rstrip(substitute.BLANKS)) if is_end else getattr(error, "pos_in_stream", 0)
+    offset = len(text.rstrip(substitute.BLANKS)) if is_end else start + getattr(error, "pos_in_stream", 0)
     rest = "" if is_end else text[offset:]
     expected = f"expected: {USAGE[context.keyword]}"
     if not rest:

@@ -178,4 +178,4 @@ def test_the_message_of_a_long_word_is_short() -> None:
 def test_a_file_of_another_kind_is_refused_with_ten_errors_only() -> None:
     with pytest.raises(SyntaxProblem) as caught:
         parse("#!/bin/sh\n" + "set -e\n" * 20_000, "-")
-    assert caught.value.message.endswith("… and 19990 more errors")
+    assert caught.value.message.endswith("… and more errors")
