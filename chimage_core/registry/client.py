@@ -17,7 +17,7 @@ from chimage_core.image.digest import Digest
 from chimage_core.image.manifest import signed_payload
 from chimage_core.registry.auth import Authenticator, Subject
 from chimage_core.registry.endpoints import Endpoint
-from chimage_core.registry.transport import Broken, Response, Transport
+from chimage_core.registry.transport import Body, Broken, Response, Transport
 from chimage_core.registry.urls import Address
 
 LARGEST_MANIFEST = 4 << 20
@@ -54,8 +54,12 @@ class RegistryClient:
         authenticator: Authenticator,
         endpoint: Endpoint,
         find_base: Callable[[], Address],
+        *,
+        actions: str = "pull",
     ) -> None:
-        """`find_base` gives the address `…/v2/` of the registry; to find out may take a request."""
+        """`find_base` gives the address `…/v2/` of the registry; to find out may take a request. `actions`: what we
+        want to be allowed: `pull`, or `pull,push`."""
+        self._actions = actions
         self._transport = transport
         self._authenticator = authenticator
         self._find_base = find_base
@@ -69,6 +73,11 @@ class RegistryClient:
         return self._find_base()
 
     @property
+    def address(self) -> Address:
+        """The registry: where its interface begins (`…/v2/`)."""
+        return self._base
+
+    @property
     def name(self) -> str:
         """Registry and repository, for people."""
         return f"{self.endpoint.registry}/{self.endpoint.repository}"
@@ -76,9 +85,9 @@ class RegistryClient:
     def manifest(self, version: str | Digest, accept: str = mediatype.ACCEPT_ALL) -> Document:
         """Get a manifest, by tag or digest. Raises ImageUnavailable, RegistryError, IntegrityError, Cancelled."""
         for attempt in range(1, _BREAKS + 1):
-            with self._request("GET", f"manifests/{version}", {"Accept": accept}) as response:
+            with self.request("GET", f"manifests/{version}", {"Accept": accept}) as response:
                 if response.status != 200:
-                    raise self._refused(f"manifest {version}", response)
+                    raise self.refused(f"manifest {version}", response)
                 try:
                     data = response.document(LARGEST_MANIFEST)
                 except Broken as error:
@@ -91,11 +100,11 @@ class RegistryClient:
 
     def known(self, version: str | Digest, accept: str = mediatype.ACCEPT_ALL) -> Known | None:
         """Return what there is under a tag or digest, without getting it; None: nothing. Raises RegistryError."""
-        with self._request("HEAD", f"manifests/{version}", {"Accept": accept}) as response:
+        with self.request("HEAD", f"manifests/{version}", {"Accept": accept}) as response:
             if response.status == 404:
                 return None
             if response.status != 200:
-                raise self._refused(f"manifest {version}", response)
+                raise self.refused(f"manifest {version}", response)
             try:
                 digest = Digest.parse(response.headers.get("Docker-Content-Digest", ""))
             except ValueError:
@@ -104,9 +113,9 @@ class RegistryClient:
 
     def has_blob(self, digest: Digest) -> bool:
         """Tell whether the repository has a blob. Raises RegistryError, Cancelled."""
-        with self._request("HEAD", f"blobs/{digest}") as response:
+        with self.request("HEAD", f"blobs/{digest}") as response:
             if response.status not in (200, 404):
-                raise self._refused(f"blob {digest}", response)
+                raise self.refused(f"blob {digest}", response)
             return response.status == 200
 
     @contextlib.contextmanager
@@ -117,7 +126,7 @@ class RegistryClient:
         RegistryError, Cancelled.
         """
         headers = {"Range": f"bytes={start}-"} if start else {}
-        with self._request("GET", f"blobs/{digest}", headers) as response:
+        with self.request("GET", f"blobs/{digest}", headers) as response:
             if response.status == 206 and start:
                 match = re.match(r"\s*bytes (\d{1,18})-", response.headers.get("Content-Range", ""))
                 if match is None or int(match[1]) != start:
@@ -125,7 +134,7 @@ class RegistryClient:
             elif response.status == 200:
                 start = 0
             else:
-                raise self._refused(f"blob {digest}", response)
+                raise self.refused(f"blob {digest}", response)
             yield response, start
 
     def document(self, digest: Digest, size: int, limit: int) -> bytes:
@@ -146,40 +155,53 @@ class RegistryClient:
                 self._transport.pause_before(attempt)
         raise RegistryProtocol(f"blob can't be read: {self.name}, {digest}: {problem}")
 
-    # What push and the listing of registries need goes through this, too.
-
     @contextlib.contextmanager
-    def _request(
+    def request(
         self,
         method: str,
-        path: str,
+        target: str | Address,
         headers: Mapping[str, str] | None = None,
         *,
-        body: bytes | None = None,
-        actions: str = "pull",
+        body: bytes | Body | None = None,
+        repeats: bool = True,
     ) -> Iterator[Response]:
-        """Send a request about the repository, if need be a second time with what the registry wants to know."""
-        address = self._base.followed(f"{self.endpoint.repository}/{path}")
-        subject = Subject(
-            self._base, self.endpoint.registry, self.endpoint.repository, actions, not self.endpoint.is_mirror
-        )
+        """Send a request about the repository, if need be a second time with what the registry wants to know.
+
+        `target` is a path in the repository, or an address that the registry has named: only if that is its own, it
+        hears who we are. `body`, `repeats`: as for `Transport.request`. Gives the answer of whatever status.
+        """
+        path = f"{self.endpoint.repository}/{target}"
+        address = target if isinstance(target, Address) else self._base.followed(path)
+        if not address.is_server_of(self._base):
+            with self._transport.request(method, address, headers, body=body, repeats=repeats) as response:
+                yield response
+            return
+
+        def sent(said: str | None) -> contextlib.AbstractContextManager[Response]:
+            every = {**(headers or {}), **({} if said is None else {"Authorization": said})}
+            return self._transport.request(method, address, every, body=body, repeats=repeats)
+
+        with self._convinced(sent) as response:
+            yield response
+
+    @contextlib.contextmanager
+    def _convinced(
+        self, send: Callable[[str | None], contextlib.AbstractContextManager[Response]]
+    ) -> Iterator[Response]:
+        """Let `send` send a request with what the registry wants to know; it may be called twice."""
+        place = self.endpoint
+        subject = Subject(self._base, place.registry, place.repository, self._actions, not place.is_mirror)
         said = self._authenticator.header(subject)
         with contextlib.ExitStack() as opened:
-            response = opened.enter_context(self._sent(method, address, headers, body, said))
+            response = opened.enter_context(send(said))
             if response.status == 401:
                 answer = self._authenticator.answer(subject, response, said)
                 if answer is not None:
                     opened.close()
-                    response = opened.enter_context(self._sent(method, address, headers, body, answer))
+                    response = opened.enter_context(send(answer))
                     if response.status == 401:
                         self._authenticator.forget(subject)
             yield response
-
-    def _sent(
-        self, method: str, address: Address, headers: Mapping[str, str] | None, body: bytes | None, said: str | None
-    ) -> contextlib.AbstractContextManager[Response]:
-        every = {**(headers or {}), **({} if said is None else {"Authorization": said})}
-        return self._transport.request(method, address, every, body=body)
 
     def _checked(self, version: str | Digest, data: bytes, media_type: str) -> Document:
         digest = Digest.of(data, version.algorithm if isinstance(version, Digest) else "sha256")
@@ -190,11 +212,15 @@ class RegistryClient:
                 raise IntegrityError(f"manifest differs from its digest: {self.name}: expected {version}, got {digest}")
         return Document(data, media_type, digest)
 
-    def _refused(self, what: str, response: Response) -> RegistryError:
+    def pause_before(self, attempt: int) -> None:
+        """Wait before attempt 1, 2, … of what has failed. Raises Cancelled."""
+        self._transport.pause_before(attempt)
+
+    def refused(self, what: str, response: Response) -> RegistryError:
         """Return the error for an answer that is not what was asked for."""
         answer = f"{response.status} {response.reason}".strip()
-        if said := _said(response):
-            answer += f": {said}"
+        if reason := reason_of(response):
+            answer += f": {reason}"
         if response.status in (401, 403, 404):
             # Registries hide from whom they do not know whether there is something.
             hint = "look at the name; for what is not public, authenticate: --auth"
@@ -220,7 +246,7 @@ def _length(response: Response) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
-def _said(response: Response) -> str:
+def reason_of(response: Response) -> str:
     """Return what a registry says of an error, in one line; "" if nothing that can be understood."""
     with contextlib.suppress(Broken, RegistryError, ValueError, RecursionError):
         document: Any = json.loads(response.document(_LARGEST_ERROR))

@@ -21,9 +21,16 @@ import urllib3.connectionpool
 class Adapter(requests.adapters.HTTPAdapter):
     """What sends requests and keeps connections."""
 
-    def __init__(self, make_context: Callable[[], ssl.SSLContext], *, may_trust_more: bool, answer_time: float) -> None:
+    def __init__(
+        self,
+        make_context: Callable[[], ssl.SSLContext],
+        *,
+        may_trust_more: bool,
+        answer_time: Callable[[str], float],
+    ) -> None:
         """`make_context` gives what TLS connections are made by; it is asked once, and not for plain ones.
-        `may_trust_more`: the user has not named whom to trust. `answer_time`: seconds until headers have to be there.
+        `may_trust_more`: the user has not named whom to trust. `answer_time`: seconds until headers have to be
+        there, by method.
         """
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._pools = _pools(self._sockets, answer_time)
@@ -72,16 +79,20 @@ class Adapter(requests.adapters.HTTPAdapter):
         return manager
 
 
-def _pools(sockets: weakref.WeakSet[socket.socket], answer_time: float) -> dict[str, Any]:
-    """Return classes of connections that note their sockets."""
+def _pools(sockets: weakref.WeakSet[socket.socket], answer_time: Callable[[str], float]) -> dict[str, Any]:
+    """Return classes of connections that note their sockets, and that do not wait for ever."""
 
     class Connection(urllib3.connection.HTTPConnection):
         def connect(self) -> None:
             super().connect()
             sockets.add(self.sock)
 
+        def putrequest(self, method: str, *args: Any, **kwargs: Any) -> None:
+            self._seconds = answer_time(method)
+            super().putrequest(method, *args, **kwargs)
+
         def getresponse(self) -> Any:
-            with _in_time(self.sock, answer_time):
+            with _in_time(self.sock, self._seconds):
                 return super().getresponse()
 
     class TlsConnection(urllib3.connection.HTTPSConnection):
@@ -89,8 +100,12 @@ def _pools(sockets: weakref.WeakSet[socket.socket], answer_time: float) -> dict[
             super().connect()
             sockets.add(self.sock)
 
+        def putrequest(self, method: str, *args: Any, **kwargs: Any) -> None:
+            self._seconds = answer_time(method)
+            super().putrequest(method, *args, **kwargs)
+
         def getresponse(self) -> Any:
-            with _in_time(self.sock, answer_time):
+            with _in_time(self.sock, self._seconds):
                 return super().getresponse()
 
     class Pool(urllib3.connectionpool.HTTPConnectionPool):

@@ -40,10 +40,12 @@ class Registries:
 
     def origin(self, reference: Reference) -> RegistryClient:
         """Return the registry of an image itself, to push to."""
-        return self._client(endpoints(reference, (), plain_http=self._access.plain_http)[-1])
+        return self._client(endpoints(reference, (), plain_http=self._access.plain_http)[-1], "pull,push")
 
-    def _client(self, endpoint: Endpoint) -> RegistryClient:
-        return RegistryClient(self._transport, self._authenticator, endpoint, lambda: self._base(endpoint))
+    def _client(self, endpoint: Endpoint, actions: str = "pull") -> RegistryClient:
+        return RegistryClient(
+            self._transport, self._authenticator, endpoint, lambda: self._base(endpoint), actions=actions
+        )
 
     def _base(self, endpoint: Endpoint) -> Address:
         """Return the address of a registry. Raises RegistryError, if it is not known and cannot be found out."""

@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import RegistryError, RegistryProtocol, RegistryUnreachable
@@ -28,10 +28,22 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
 """Seconds that a server may make us wait."""
 _MOST_REDIRECTS = 10
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
 """Status codes that may be gone soon."""
+_STORING = frozenset({"PUT", "PATCH"})
+"""Methods whose answer comes when all has been stored."""
 _NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Body(Protocol):
+    """What is sent with a request: pieces that are given anew for each attempt."""
+
+    def __len__(self) -> int:
+        """Return the number of bytes; more than 0."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give them."""
 
 
 class Network(NamedTuple):
@@ -55,8 +67,14 @@ class Patience(NamedTuple):
     """Until status and headers of an answer are there, however often a few bytes of them come."""
     document: float = 120.0
     """Until a whole document is there."""
+    storing: float = 900.0
+    """Until a server has stored what it got: it may have to read or copy all of it."""
     drip: tuple[int, float] = (16 << 10, 60.0)
     """Bytes, and how long to wait for so many: who sends less is as good as dead."""
+
+    def until_answer(self, method: str, usual: float) -> float:
+        """Return for how long to wait for the answer to a request."""
+        return self.storing if method in _STORING else usual
 
 
 class Broken(Exception):
@@ -158,17 +176,19 @@ class Transport:
         address: Address,
         headers: Mapping[str, str] | None = None,
         *,
-        body: bytes | None = None,
+        body: bytes | Body | None = None,
         may_downgrade: bool = False,
+        repeats: bool = True,
     ) -> Iterator[Response]:
-        """Send a request, again if what failed may be passing, and give the answer of whatever status.
+        """Send a request, again (if it `repeats`) if what failed may be passing, and give the answer of any status.
 
         Redirects are followed, but not with a `body`; from https to http only with `may_downgrade`. Raises
-        RegistryUnreachable, RegistryError, Cancelled.
+        RegistryUnreachable, RegistryError, Cancelled, and what `body` raises.
         """
         self._cancel.check()
+        attempts = _ATTEMPTS if repeats else 1
         with self._cancel.on_cancel(self._opened().interrupt):
-            response, url = self._redirected(_Request(method, address, headers or {}, body), may_downgrade)
+            response, url = self._redirected(_Request(method, address, headers or {}, body, attempts), may_downgrade)
             with contextlib.closing(response):
                 yield Response(response, url, self._cancel, self._patience)
 
@@ -203,15 +223,15 @@ class Transport:
     def _repeated(self, request: "_Request") -> "requests.Response":
         """Send until there is an answer that will not change soon, or patience ends."""
         problem, address = None, request.address
-        for attempt in range(_ATTEMPTS):
-            last = attempt == _ATTEMPTS - 1
+        for attempt in range(request.attempts):
+            last = attempt == request.attempts - 1
             answer = None
             try:
                 response = self._send(request)
             except _Passing as error:
                 problem = error
             else:
-                if response.status_code not in _PASSING or last:
+                if response.status_code not in PASSING or last:
                     return response
                 answer = Response(response, address.url, self._cancel, self._patience)
                 response.close()
@@ -236,7 +256,7 @@ class Transport:
             return self._opened().send(
                 prepared,
                 stream=True,
-                timeout=(self._patience.connect, self._patience.silence),
+                timeout=(self._patience.connect, self._patience.until_answer(request.method, self._patience.silence)),
                 verify=self._network.verify,
                 proxies={"http": proxy, "https": proxy} if proxy else {},
             )
@@ -265,7 +285,7 @@ class Transport:
                 self._adapter = Adapter(
                     lambda: make_context(network.ca_bundle, verify=network.verify),
                     may_trust_more=network.verify and network.ca_bundle is None,
-                    answer_time=self._patience.headers,
+                    answer_time=lambda method: self._patience.until_answer(method, self._patience.headers),
                 )
             return self._adapter
 
@@ -281,7 +301,8 @@ class _Request(NamedTuple):
     method: str
     address: Address
     headers: Mapping[str, str]
-    body: bytes | None
+    body: bytes | Body | None
+    attempts: int
 
 
 class _Passing(Exception):
