@@ -23,6 +23,7 @@ from tests.support.builds import BASE, Builds
 from tests.support.busybox import make_busybox_rootfs, missing_busybox
 from tests.support.cli import Chimage
 from tests.support.debian import DebianAssets, find_assets
+from tests.support.registry import PROGRAM, Registry, run_registry
 
 FOREIGN_PREFIXES = ("CH_", "GIT_", "LC_")
 """Variables that change what we or our helpers do, and that a tester may have set."""
@@ -85,6 +86,15 @@ def builds(chimage: Chimage, busybox: Path, tmp_path: Path) -> Builds:
     context = tmp_path / "context"
     context.mkdir()
     return Builds(chimage, context)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Run a registry without TLS, shared by all tests: use repositories of your own."""
+    if not host.has_program(PROGRAM):
+        pytest.skip(f"{PROGRAM} is not installed")
+    with run_registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -178,6 +178,13 @@ def export(session: Session) -> int:
     return command.export(session)
 
 
+def pull(session: Session) -> int:
+    """`pull`."""
+    from chimage_core.cli import pull as command
+
+    return command.pull(session)
+
+
 def modify(session: Session) -> int:
     """`modify`."""
     from chimage_core.cli import modify as command
@@ -194,6 +201,7 @@ COMMANDS: dict[str, Command] = {
     "import": import_,
     "list": list_,
     "modify": modify,
+    "pull": pull,
     "reset": reset,
     "storage-path": storage_path,
     "undelete": undelete,

@@ -433,6 +433,19 @@ def _no_options(_: argparse.ArgumentParser) -> None:
     """Nothing but the common ones."""
 
 
+def _pull_options(pull: argparse.ArgumentParser) -> None:
+    pull.add_argument("--last-layer", metavar="N", type=_positive, help="unpack only N layers, for debugging")
+    pull.add_argument("--parse-only", action="store_true", help="only tell how IMAGE_REF is understood")
+    pull.add_argument("image_ref", metavar="IMAGE_REF", help="image to pull")
+    pull.add_argument(
+        "dest_ref",
+        metavar="DEST_REF",
+        nargs="?",
+        default=None,
+        help="what to call it here; with / or ./ at its start: a directory to unpack it in instead",
+    )
+
+
 def _undelete_options(undelete: argparse.ArgumentParser) -> None:
     undelete.add_argument(
         "--nth", metavar="N", type=_positive, help="recover the Nth last deletion (default: 1, the last one)"
@@ -449,6 +462,7 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "import": ("copy an image into the storage directory", _import_options),
     "list": ("list images", _list_options),
     "modify": ("make an image from another one by commands, a script, or a shell", _modify_options),
+    "pull": ("get an image from a registry", _pull_options),
     "reset": ("delete all images and the build cache", _no_options),
     "storage-path": ("print the path of the storage directory", _no_options),
     "undelete": ("recover a deleted image from the build cache", _undelete_options),

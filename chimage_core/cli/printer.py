@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chimage_core.events.images import ImageDeleted, ImageReady
     from chimage_core.events.locks import LockAwaited
     from chimage_core.events.steps import ImageCopied, StepFinished
+    from chimage_core.events.transfer import DocumentRequested, LayerRequested, LayerUnpacking
 
 _LEVELS = {"info": 0, "verbose": 1, "debug": 2}
 _WARNING = "warning: "
@@ -208,6 +209,26 @@ def _cache_collected(event: "CacheCollected") -> _Lines:
     yield 1, f"     dropped {plural(event.objects, 'object')}, took {duration(event.seconds)}"
 
 
+def _document_requested(event: "DocumentRequested") -> _Lines:
+    yield 0, f"{event.kind}: {_source(event.is_here)}"
+
+
+def _layer_requested(event: "LayerRequested") -> _Lines:
+    yield 0, f"layer {event.layer}/{event.layers}: {_short(event.digest)}: {_source(event.is_here)}"
+
+
+def _layer_unpacking(event: "LayerUnpacking") -> _Lines:
+    yield 0, f"layer {event.layer}/{event.layers}: {_short(event.digest)}: extracting"
+
+
+def _source(is_here: bool) -> str:
+    return "using existing file" if is_here else "downloading"
+
+
+def _short(digest: str) -> str:
+    return digest.partition(":")[2][:7]
+
+
 _TEXTS: Mapping[str, Callable[[Any], _Lines]] = {
     "Notice": _notice,
     "Warned": _warned,
@@ -230,6 +251,9 @@ _TEXTS: Mapping[str, Callable[[Any], _Lines]] = {
     "CacheCollected": _cache_collected,
     "CheckProgress": _check_progress,
     "Repaired": _repaired,
+    "DocumentRequested": _document_requested,
+    "LayerRequested": _layer_requested,
+    "LayerUnpacking": _layer_unpacking,
 }
 """By name of the event's class, as in JSON: the classes themselves are imported only by who emits them. Events that are
 not here say nothing."""

@@ -192,6 +192,10 @@ class Transport:
             with contextlib.closing(response):
                 yield Response(response, url, self._cancel, self._patience)
 
+    def interrupt(self) -> None:
+        """End all requests under way, by an error where they are waited for."""
+        self._opened().interrupt()
+
     def pause_before(self, attempt: int, response: Response | None = None) -> None:
         """Wait before attempt 1, 2, …, as long as the server asks for, if it does. Raises Cancelled."""
         asked = None if response is None else _retry_after(response.headers)
