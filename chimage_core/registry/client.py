@@ -155,10 +155,6 @@ class RegistryClient:
                 self._transport.pause_before(attempt)
         raise RegistryProtocol(f"blob can't be read: {self.name}, {digest}: {problem}")
 
-    def pause_before(self, attempt: int) -> None:
-        """Wait before attempt 1, 2, … at what broke. Raises Cancelled."""
-        self._transport.pause_before(attempt)
-
     def interrupt(self) -> None:
         """End all requests under way, by an error where they are waited for."""
         self._transport.interrupt()
