@@ -103,10 +103,13 @@ def import_(session: Session) -> int:
     from chimage_core.image.reference import Reference
     from chimage_core.ops.import_ import ImportRequest, import_image
 
+    arch = session.settings.arch
     request = ImportRequest(
         path=session.option("path"),
         reference=Reference.parse(session.option("image_ref")),
         with_xattrs=session.settings.xattrs,
+        name=session.option("select"),
+        architecture=None if arch == "host" else arch,
     )
     with open_working(session) as workspace:
         result = import_image(workspace, request)

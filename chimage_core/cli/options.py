@@ -386,7 +386,17 @@ def _gestalt_options(gestalt: argparse.ArgumentParser) -> None:
 
 
 def _import_options(import_: argparse.ArgumentParser) -> None:
-    import_.add_argument("path", metavar="PATH", help="directory or tarball (plain, gzip, xz, bzip2, zstd)")
+    import_.add_argument(
+        "--select",
+        metavar="NAME",
+        help="which image of an archive that holds several: its name there, or its tag (default: as IMAGE_REF)",
+    )
+    import_.add_argument(
+        "path",
+        metavar="PATH",
+        help="directory or tarball (plain, gzip, xz, bzip2, zstd) of the root file system; OCI layout (directory or "
+        "tarball); what docker save wrote",
+    )
     import_.add_argument("image_ref", metavar="IMAGE_REF", help="name of the new image")
 
 

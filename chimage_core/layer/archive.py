@@ -8,8 +8,10 @@ only `usr/`, `debian/usr/` becomes `usr/`, and `a/b/usr/` becomes `b/usr/`.
 """
 
 import os
+import re
 import stat
 from dataclasses import replace
+from typing import Literal
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import LayerError, file_errors
@@ -26,6 +28,10 @@ ROOT_NAMES = frozenset(
 """Names in the root of images, by the Filesystem Hierarchy Standard and usage; never an enclosing directory."""
 
 
+_LAYERS = re.compile(rb"blobs|[0-9a-f]{64}(\.tar|\.json)?")
+"""What archives of layers begin with: to take it for an enclosing directory would mean to unpack all of it twice."""
+
+
 class _NotEnclosed(Exception):
     """A member is outside of the directory that we took for the root."""
 
@@ -40,7 +46,7 @@ class _Enclosed:
         parts = split(name)
         if not parts:  # `./`, as `tar -C DIRECTORY .` has it.
             return b""
-        if self._top is None and parts[0] not in ROOT_NAMES:
+        if self._top is None and parts[0] not in ROOT_NAMES and not _LAYERS.fullmatch(parts[0]):
             self._top = parts[0]
         if parts[0] != self._top or (len(parts) == 1 and kind is not Kind.DIRECTORY):
             raise _NotEnclosed
@@ -51,8 +57,9 @@ def unpack_tarball(path: str, destination: str, *, xattrs: bool, cancel: CancelT
     """Unpack the image in the tar archive `path`, compressed or not, into the empty directory `destination`.
 
     An enclosing directory is stripped (see above). There are no lower layers, so names like whiteouts are plain
-    names. Devices and FIFOs are left out and counted. On an error, the content of `destination` is for the caller to
-    remove. Raises LayerError, also for archives of other kinds, FileError, Cancelled.
+    names. Devices and FIFOs are left out and counted. What was unpacked may be an archive of layers (see below). On an
+    error, the content of `destination` is for the caller to remove. Raises LayerError, also for archives of other
+    kinds, FileError, Cancelled.
     """
     with file_errors("read archive", path):
         status = os.stat(path)
@@ -71,16 +78,17 @@ def unpack_tarball(path: str, destination: str, *, xattrs: bool, cancel: CancelT
             report = unpack([stream], destination, options, cancel=cancel)
     if report.members == 0:  # As what a program writes that failed: `mkrootfs | gzip > image.tar.gz`.
         raise LayerError(f"archive is empty: {path}")
-    _refuse_image_archives(path, destination)
     return report
 
 
-def _refuse_image_archives(path: str, destination: str) -> None:
-    """Raise LayerError if what was unpacked is no root, but layers and their description."""
-    names = set(os.listdir(destination))
-    kind = "an OCI layout" if "oci-layout" in names else "a docker-archive" if "manifest.json" in names else None
-    if kind is not None and names.isdisjoint(map(os.fsdecode, ROOT_NAMES)):
-        raise LayerError(
-            f"archive is {kind}, which is not yet supported: {path}",
-            hint="import a tarball of the root file system, as `docker export` and `podman export` write it",
-        )
+def image_archive(directory: str) -> Literal["oci", "docker"] | None:
+    """Tell what is in a directory: an OCI layout, a docker-archive, or (None) the root of an image, for all we know.
+
+    What `docker save` writes now is both; then it is the former, which has digests of everything.
+    """
+    names = set(os.listdir(directory))
+    if not names.isdisjoint(map(os.fsdecode, ROOT_NAMES)):
+        return None
+    if {"oci-layout", "index.json"} <= names:
+        return "oci"
+    return "docker" if "manifest.json" in names else None

@@ -5,6 +5,7 @@ what is in it, and nothing of owners, inode numbers or access times gets in. Wha
 and counted: sockets, devices, and names `.wh.*`, which would delete something.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -87,10 +88,21 @@ def rootfs_entries(
     it is the last one given, FileError, Cancelled.
     """
     source = _Rootfs(root, report, xattrs=xattrs, is_layer=is_layer)
+    private = _private(root) if is_layer else frozenset()
     for info in walk(root, cancel=cancel):
         path = os.fsencode(info.path)
-        if path and not (is_layer and path in PRIVATE):
+        if path and path not in private:
             yield from source.entries(path, info)
+
+
+def _private(root: str) -> frozenset[bytes]:
+    """Return what a layer leaves out. The directory goes, too, if nothing else is in it: it is as new as its files."""
+    names = {os.path.basename(path) for path in PRIVATE}
+    directory = os.path.join(os.fsencode(root), b"ch")
+    with contextlib.suppress(OSError):
+        if not os.path.islink(directory) and names.issuperset(os.listdir(directory)):
+            return PRIVATE | {b"ch"}
+    return PRIVATE
 
 
 class _Rootfs:

@@ -1,21 +1,26 @@
-"""`import`: copy an image from a directory or tarball into the storage directory."""
+"""`import`: copy an image into the storage directory: files as such or in an archive, or an archive of layers."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 
 from chimage_core.cache.protocol import Snapshot, StepRecord
-from chimage_core.errors import LayerError, UsageError
+from chimage_core.errors import ChimageError, IntegrityError, LayerError, UsageError, file_errors
 from chimage_core.events import Notice, Warned
 from chimage_core.events.images import ImageReady
 from chimage_core.fs.copy import copy_tree
 from chimage_core.fs.xattr import warn_left_out
+from chimage_core.image.architecture import YOLO
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.reference import Reference
-from chimage_core.layer.archive import unpack_tarball
+from chimage_core.layer.archive import image_archive, unpack_tarball
+from chimage_core.layer.extract import UnpackOptions, unpack
 from chimage_core.layer.report import tell
 from chimage_core.ops.heads import note_origin
 from chimage_core.rootfs import metadata, permissions, skeleton
 from chimage_core.rootfs.changes import AnythingChanged
+from chimage_core.transfer.layouts import DockerArchive, OciLayout, layer_streams
+from chimage_core.transfer.selecting import select
 from chimage_core.workspace import Workspace
 
 
@@ -24,9 +29,13 @@ class ImportRequest:
     """What to import."""
 
     path: str
-    """Directory or tarball."""
+    """Directory or archive: of files, or of layers."""
     reference: Reference
     with_xattrs: bool
+    name: str | None = None
+    """What the image is called in an archive of several; None: as `reference`, or it is the only one."""
+    architecture: str | None = None
+    """The one that is asked for; `yolo`: any; None: of several the host's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +52,8 @@ class ImportResult:
 def import_image(workspace: Workspace, request: ImportRequest) -> ImportResult:
     """Import an image, replacing one of that name.
 
-    Metadata that comes with it (`/ch/metadata.json`) is kept. Raises FileError, LayerError, StorageError; an image of
-    that name is then as it was.
+    Metadata that comes with it (`/ch/metadata.json`) is kept; archives of layers have a configuration instead. Raises
+    FileError, LayerError, IntegrityError, StorageError; an image of that name is then as it was.
     """
     emit, images, name = workspace.emit, workspace.images, request.reference.file_name
     emit(Notice(level="info", text=f"importing:    {request.path}"))
@@ -68,12 +77,10 @@ def import_image(workspace: Workspace, request: ImportRequest) -> ImportResult:
 
 def _import(workspace: Workspace, request: ImportRequest, name: str) -> Snapshot:
     place = workspace.images.workplace(name)
-    if os.path.isdir(request.path):
-        _copy(workspace, request, place.root)
-    else:
-        _unpack(workspace, request, place.root)
+    with workspace.images.aside(name) as aside:
+        config = _fill(workspace, request, place.root, aside.root)
     skeleton.ensure(place.root)
-    config = metadata.read(place.root, workspace.architecture)
+    config = config or metadata.read(place.root, workspace.architecture)
     if config is None:
         workspace.emit(Warned(text="no metadata to load; using defaults"))
         config = ImageConfig(architecture=workspace.architecture)
@@ -82,6 +89,57 @@ def _import(workspace: Workspace, request: ImportRequest, name: str) -> Snapshot
         parent=None, state=None, text=f"IMPORT {request.reference}", config=config, changes=AnythingChanged()
     )
     return workspace.cache.commit(place, record)
+
+
+def _fill(workspace: Workspace, request: ImportRequest, root: str, aside: str) -> ImageConfig | None:
+    """Make the root of the image; return its configuration, if it is not in it.
+
+    `aside`: where an archive of layers may be meanwhile.
+    """
+    if os.path.isdir(request.path):
+        with file_errors("read directory", request.path):
+            kind = image_archive(request.path)
+        if kind is None:
+            _copy(workspace, request, root)
+            return None
+        aside = request.path
+    else:
+        _unpack(workspace, request, root)
+        kind = image_archive(root)
+        if kind is None:
+            return None
+        os.rename(root, aside)
+    try:
+        return _unpack_layers(workspace, request, DockerArchive(aside) if kind == "docker" else OciLayout(aside), root)
+    except (LayerError, IntegrityError) as error:
+        raise _naming(error, request.path) from None
+
+
+def _unpack_layers(
+    workspace: Workspace, request: ImportRequest, archive: OciLayout | DockerArchive, root: str
+) -> ImageConfig:
+    listed = select(
+        archive.images(),
+        name=request.name,
+        reference=request.reference,
+        architecture=request.architecture or workspace.architecture,
+        is_required=request.architecture not in (None, YOLO),
+    )
+    workspace.emit(Notice(level="verbose", text=f"image in archive: {', '.join(listed.names) or 'without a name'}"))
+    image = archive.read(listed)
+    os.mkdir(root)
+    os.chmod(root, 0o755)
+    with contextlib.closing(layer_streams(image)) as layers:
+        report = unpack(layers, root, UnpackOptions(xattrs=request.with_xattrs), cancel=workspace.cancel)
+    tell(report, workspace.emit)
+    return image.config
+
+
+def _naming(error: ChimageError, path: str) -> ChimageError:
+    """Add the archive to an error: most come from where only a stream is known."""
+    if path not in error.message:
+        error.message += f"\n  {path}"
+    return error
 
 
 def _copy(workspace: Workspace, request: ImportRequest, root: str) -> None:
@@ -103,7 +161,5 @@ def _unpack(workspace: Workspace, request: ImportRequest, root: str) -> None:
     try:
         report = unpack_tarball(request.path, root, xattrs=request.with_xattrs, cancel=workspace.cancel)
     except LayerError as error:
-        if request.path not in error.message:  # Most come from where only a stream is known.
-            error.message += f"\n  {request.path}"
-        raise
+        raise _naming(error, request.path) from None
     tell(report, workspace.emit)

@@ -8,7 +8,7 @@ import pytest
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import FileError, LayerError
-from chimage_core.layer.archive import ROOT_NAMES, unpack_tarball
+from chimage_core.layer.archive import ROOT_NAMES, image_archive, unpack_tarball
 from chimage_core.layer.report import UnpackReport
 from tests.support.archives import directory, file, hardlink, header, listing, pax, symlink, tar
 
@@ -115,14 +115,24 @@ def test_names_that_climb_are_refused(tmp_path: Path, name: bytes) -> None:
 @pytest.mark.parametrize(
     ("members", "kind"),
     [
-        ([file(b"oci-layout", b"{}"), file(b"index.json", b"{}"), directory(b"blobs/sha256/")], "OCI layout"),
-        ([directory(b"x/"), file(b"x/oci-layout", b"{}"), file(b"x/index.json", b"{}")], "OCI layout"),
-        ([file(b"0123abcd/layer.tar", b"x"), file(b"manifest.json", b"[]")], "docker-archive"),
+        ([file(b"oci-layout", b"{}"), file(b"index.json", b"{}"), directory(b"blobs/sha256/")], "oci"),
+        ([directory(b"x/"), file(b"x/oci-layout", b"{}"), file(b"x/index.json", b"{}")], "oci"),
+        ([file(b"0123abcd/layer.tar", b"x"), file(b"manifest.json", b"[]")], "docker"),
+        ([file(b"manifest.json", b"[]"), file(b"oci-layout", b"{}"), file(b"index.json", b"{}")], "oci"),
+        ([file(b"bin/sh", b""), file(b"oci-layout", b"{}"), file(b"index.json", b"{}")], None),
     ],
 )
-def test_archives_of_layers_are_recognised_and_refused(tmp_path: Path, members: list[bytes], kind: str) -> None:
-    with pytest.raises(LayerError, match=f"{kind}, which is not yet supported"):
-        imported(tmp_path, *members)
+def test_archives_of_layers_are_recognised(tmp_path: Path, members: list[bytes], kind: str | None) -> None:
+    report_of(tmp_path, tar(*members))
+    assert image_archive(str(tmp_path / "root")) == kind
+
+
+@pytest.mark.parametrize("first", [b"blobs/", b"0" * 64 + b"/", b"./blobs/sha256/"])
+def test_layers_are_not_unpacked_twice(tmp_path: Path, first: bytes) -> None:
+    """What they begin with is no enclosing directory."""
+    report = report_of(tmp_path, tar(directory(first), file(first + b"layer", b"x"), file(b"manifest.json", b"[]")))
+    assert report.members == 3
+    assert listing(tmp_path / "root")[os.fsdecode(first.removeprefix(b"./") + b"layer")] == b"x"
 
 
 def test_an_image_with_such_a_file_in_its_root_is_an_image(tmp_path: Path) -> None:

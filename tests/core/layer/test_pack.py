@@ -234,6 +234,14 @@ def test_what_has_no_place_in_a_layer_is_left_out_and_counted(tree: Path, monkey
     assert "socket" in report.named
 
 
+def test_a_directory_with_private_files_only_is_left_out(tree: Path) -> None:
+    """Its time is that of the last change of the configuration, and would make other digests of equal images."""
+    before = packed(tree)
+    (tree / "ch").mkdir()
+    (tree / "ch/metadata.json").write_text("{}")
+    assert packed(tree) == before
+
+
 def test_a_whiteout_of_what_a_lower_layer_has(tmp_path: Path) -> None:
     lower = written(Entry(b"d", EntryKind.DIRECTORY, 0o755), Entry(b"d/old", EntryKind.FILE, 0o644))
     upper = written(Entry(b"d/old", EntryKind.REMOVED), Entry(b"d/new", EntryKind.FILE, 0o644, size=1, content=b"n"))
