@@ -188,6 +188,13 @@ def pull(session: Session) -> int:
     return command.pull(session)
 
 
+def inspect(session: Session) -> int:
+    """`inspect`."""
+    from chimage_core.cli import inspect as command
+
+    return command.inspect(session)
+
+
 def modify(session: Session) -> int:
     """`modify`."""
     from chimage_core.cli import modify as command
@@ -202,6 +209,7 @@ COMMANDS: dict[str, Command] = {
     "export": export,
     "gestalt": gestalt,
     "import": import_,
+    "inspect": inspect,
     "list": list_,
     "modify": modify,
     "pull": pull,

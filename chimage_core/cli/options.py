@@ -400,6 +400,10 @@ def _import_options(import_: argparse.ArgumentParser) -> None:
     import_.add_argument("image_ref", metavar="IMAGE_REF", help="name of the new image")
 
 
+def _inspect_options(inspect: argparse.ArgumentParser) -> None:
+    inspect.add_argument("image_ref", metavar="IMAGE_REF", help="image to tell about")
+
+
 def _list_options(list_: argparse.ArgumentParser) -> None:
     list_.add_argument("-l", "--long", action="store_true", help="also print the time of the last change")
     list_.add_argument(
@@ -470,6 +474,7 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "export": ("write an image for other programs: directory, tar, SquashFS, OCI, Docker", _export_options),
     "gestalt": ("tell about configuration and available features", _gestalt_options),
     "import": ("copy an image into the storage directory", _import_options),
+    "inspect": ("tell all that is known of an image", _inspect_options),
     "list": ("list images", _list_options),
     "modify": ("make an image from another one by commands, a script, or a shell", _modify_options),
     "pull": ("get an image from a registry", _pull_options),
