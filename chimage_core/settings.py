@@ -31,6 +31,7 @@ CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CE
 _DEFAULT_PARENT = "/var/tmp"
 _CACHE_CHOICES: tuple[CacheChoice, ...] = ("enabled", "disabled", "rebuild")
 _CACHE_BY = ("metadata", "content")
+_PULLS = ("missing", "newer", "never")
 _MIB = 1024 * 1024
 _KEEP_DELETED = 30
 
@@ -75,6 +76,8 @@ class Settings(NamedTuple):
     """What stands in for registries: see `chimage_core.registry.endpoints`."""
     plain_http: bool
     """Ask registries without TLS."""
+    pulls: str
+    """Which images a build pulls: `missing`, `newer` or `never`."""
     tls_verify: bool
     cacert: str | None
     """File or directory of certificates to trust instead of the usual ones, as an option."""
@@ -124,6 +127,7 @@ class Settings(NamedTuple):
             auth_realms=tuple(environ.get("CH_IMAGE_AUTH_REALMS", "").lower().replace(",", " ").split()),
             mirrors=environ.get("CH_IMAGE_MIRRORS", ""),
             plain_http=options.get("plain_http", False),
+            pulls=_pulls(options.get("pulls"), environ),
             tls_verify=not options.get("tls_no_verify", False),
             cacert=_cacert(options.get("cacert")),
             always_download=options.get("always_download", False),
@@ -163,6 +167,13 @@ class Settings(NamedTuple):
 def process_environment() -> dict[str, str]:
     """Return a copy of the environment of this process; bytes that are no UTF-8 are surrogate escapes."""
     return dict(os.environ)
+
+
+def _pulls(option: str | None, environ: Mapping[str, str]) -> str:
+    value = option or environ.get("CH_IMAGE_PULL", _PULLS[0])
+    if value not in _PULLS:
+        raise UsageError(f"$CH_IMAGE_PULL: invalid value: {value!r}", hint=f"use one of: {', '.join(_PULLS)}")
+    return value
 
 
 def _cacert(option: str | None) -> str | None:

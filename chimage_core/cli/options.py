@@ -264,7 +264,7 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--platform", metavar="[OS/]ARCH[/VARIANT]", help="build for this platform, as --arch does (OS: linux)"
     )
-    build.add_argument("--pull", action="store_true", help="look for newer base images (not yet available: warns)")
+    _pulling_options(build)
     build.add_argument(
         "--secret",
         metavar="id=ID[,src=FILE|,env=VAR]",
@@ -289,6 +289,15 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     )
     build.add_argument("--target", metavar="STAGE", help="build only up to this stage, named by name or number")
     build.add_argument("context", metavar="CONTEXT", help="context directory; -: Dockerfile from stdin, no context")
+
+
+def _pulling_options(command: argparse.ArgumentParser) -> None:
+    pulls = command.add_mutually_exclusive_group()
+    for name, value, text in (
+        ("--pull", "newer", "pull base images that are newer in their registries, not only what is missing"),
+        ("--no-pull", "never", "pull nothing: what is needed has to be here"),
+    ):
+        pulls.add_argument(name, dest="pulls", action="store_const", const=value, help=text)
 
 
 def _cache_options(cache: argparse.ArgumentParser) -> None:

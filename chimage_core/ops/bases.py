@@ -1,4 +1,4 @@
-"""Images that a build starts from: found, locked, and made to agree with what the cache knows of them.
+"""Images that a build starts from: found or pulled, locked, and made to agree with what the cache knows of them.
 
 `Bases.provide` is the one place that knows where such an image comes from.
 """
@@ -27,6 +27,19 @@ class Needed(NamedTuple):
     """Errors tell its place."""
     as_files: bool = False
     """Files are taken out of its directory."""
+    architecture: str | None = None
+    """What it must be for; None: what the build is for."""
+
+
+class Wanted(NamedTuple):
+    """What is wanted of registries."""
+
+    arch: str
+    """What images are asked for if neither FROM nor the build says it: `host` or `yolo`."""
+    with_xattrs: bool
+    pulls: str
+    """`missing`: what is not here; `newer`: also what may be newer there; `never`."""
+    always_download: bool = False
 
 
 class Base(NamedTuple):
@@ -43,12 +56,16 @@ class Base(NamedTuple):
 class Bases:
     """The images that one build needs."""
 
-    def __init__(self, workspace: Workspace, path: str, architecture: str | None, *, is_dry_run: bool) -> None:
-        """`path` is the Dockerfile's, for messages. `architecture`: what images must be for; None: anything."""
+    def __init__(self, workspace: Workspace, path: str, architecture: str | None, wanted: Wanted | None) -> None:
+        """`path` is the Dockerfile's, for messages. `architecture`: what images must be for; None: anything. `wanted`:
+        what may be pulled; None: it is a dry run, which pulls nothing."""
         self._workspace = workspace
         self._path = path
         self._architecture = architecture
-        self._is_dry_run = is_dry_run
+        self._is_dry_run = wanted is None
+        self._wanted = wanted or Wanted("host", with_xattrs=True, pulls="never")
+        self._looked: set[tuple[str, str | None]] = set()
+        """Names and architectures of images that were compared with those of their registries."""
         self._new: set[str] = set()
         """Names of images that the cache did not know as they are."""
 
@@ -60,17 +77,78 @@ class Bases:
         Images that the cache does not know as they are, or that are only there, are locked and put right.
         """
         workspace = self._workspace
+        needed = [need._replace(architecture=need.architecture or self._architecture) for need in needed]
         names = {need.image.file_name for need in needed}
         files = {need.image.file_name for need in needed if need.as_files}
         read = files if workspace.cache.keeps_snapshots else names
         while True:
-            held = {*made, *(name for name in names if needs_settling(workspace, name))}
+            held = {*made, *(name for name in names if needs_settling(workspace, name)), *self._to_pull(needed)}
             with workspace.locks.images(write=held, read=read):
                 # Whom we waited for may have made or changed another one.
-                if all(name in held for name in names if needs_settling(workspace, name)):
+                changing = {*(name for name in names if needs_settling(workspace, name)), *self._to_pull(needed)}
+                if changing <= held:
                     self._settle(needed)
+                    for need in needed:
+                        with telling_where(self._path, need.instruction):
+                            self.pull(need.image, need.architecture)
                     yield
                     return
+
+    def lacks(self, image: Reference, architecture: str | None) -> bool:
+        """Return whether an image is to be pulled, which is not there, or perhaps not the newest one."""
+        name, pulls = image.file_name, self._wanted.pulls
+        if pulls == "never" or needs_settling(self._workspace, name):
+            return False
+        if not self._workspace.cache.keeps_snapshots and self._is_taken(image, architecture):
+            return False
+        if pulls == "newer" and (name, architecture) not in self._looked:
+            return True
+        return self._there(image, architecture) is None
+
+    def pull(self, image: Reference, architecture: str | None) -> None:
+        """Pull an image if it `lacks`. The caller holds the lock of its name.
+
+        Raises RegistryError, IntegrityError, LayerError, StorageError, FileError, Cancelled.
+        """
+        if not self.lacks(image, architecture):
+            return
+        from chimage_core.ops.base_pulls import BaseNeed, pull_base
+
+        self._looked.add((image.file_name, architecture))
+        is_taken, is_here = self._is_taken(image, architecture), self._there(image, architecture) is not None
+        need = BaseNeed(image, architecture, is_here=is_here, is_taken=is_taken)
+        if pull_base(self._workspace, need, self._wanted):
+            self._new.add(image.file_name)
+
+    def _is_taken(self, image: Reference, architecture: str | None) -> bool:
+        """Return whether the name is that of an image for another architecture, which must not be replaced."""
+        if architecture is None:
+            return False
+        found = [base.config.architecture for base in self._found(image.file_name)]
+        return bool(found) and not any(_is_for(each, architecture) for each in found)
+
+    def _to_pull(self, needed: Sequence[Needed]) -> set[str]:
+        return {need.image.file_name for need in needed if self.lacks(need.image, need.architecture)}
+
+    def _there(self, image: Reference, architecture: str | None) -> Base | None:
+        """Return an image that is for the architecture (None: for whatever), if there is one."""
+        for base in self._found(image.file_name):
+            if architecture is None or _is_for(base.config.architecture, architecture):
+                return base
+        return None if architecture is None else self._remembered(image, architecture)
+
+    def _remembered(self, image: Reference, architecture: str) -> Base | None:
+        """Return an image of another architecture, which has no name here, but is in the build cache."""
+        cache = self._workspace.cache
+        if not cache.keeps_snapshots:
+            return None
+        from chimage_core.ops.foreign import recall
+
+        state = recall(self._workspace.layout.blobs, image, architecture)
+        snapshot = None if state is None else cache.find(state)
+        if snapshot is None:
+            return None
+        return Base(snapshot, snapshot.state, cache.config(snapshot), image.file_name not in self._new)
 
     def provide(self, image: Reference, architecture: str | None = None) -> Base:
         """Return an image that is `locked`, for `architecture` (None: for the build's).
@@ -78,19 +156,18 @@ class Bases:
         Raises ImageUnavailable, CacheError.
         """
         architecture = architecture or self._architecture
-        there = []
-        for base in self._found(image.file_name):
-            if architecture is None or _is_for(base.config.architecture, architecture):
-                return base
-            there.append(base.config.architecture)
+        base = self._there(image, architecture)
+        if base is not None:
+            return base
+        there = [base.config.architecture for base in self._found(image.file_name)]
         if there:
             raise ImageUnavailable(
                 f"image is not there for architecture {architecture}: {image} (here is: {', '.join(there)})",
-                hint="pulling is not yet available; import it under a name of its own, and name that in FROM",
+                hint=f"get it by another name, and say that in FROM: chimage pull --arch={architecture} {image} NAME",
             )
+        why = "a dry run pulls nothing" if self._is_dry_run else "nothing is to be pulled: --no-pull, or $CH_IMAGE_PULL"
         raise ImageUnavailable(
-            f"image not found in storage directory: {image}",
-            hint=f"pulling is not yet available; get the image here with: chimage import PATH {image}",
+            f"image not found in storage directory: {image}", hint=f"{why}; get the image with: chimage pull {image}"
         )
 
     def may_have_triggers(self, image: Reference, architecture: str | None) -> bool:

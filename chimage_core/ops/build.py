@@ -43,8 +43,12 @@ class BuildRequest(NamedTuple):
     """Stages that the last one does not need are left out."""
     architecture: str | None
     """What base images must be for; None: whatever they are."""
-    looks_for_newer: bool
-    """Base images are to be compared with those of their registries."""
+    arch: str
+    """What registries are asked for where nothing else says it: `host` or `yolo`."""
+    pulls: str
+    """Which images are pulled: `missing`, `newer` (also those that may be newer in their registries) or `never`."""
+    always_download: bool
+    """Download also what was downloaded before."""
     build_args: Mapping[str, str]
     passed_in: Mapping[str, str]
     """Variables of the host that builds see."""
@@ -101,8 +105,6 @@ def build(workspace: Workspace, request: BuildRequest, dockerfile: Dockerfile) -
     emit = workspace.emit
     reference, *others = _tags(request)
     plan = _plan(request, dockerfile, reference)
-    if request.looks_for_newer:
-        emit(Warned(text="--pull: pulling is not yet available; base images are used as they are here"))
     for warning in dockerfile.warnings:
         emit(Warned(text=f"{dockerfile.path}:{warning.line}: {warning.text}"))
     emit(

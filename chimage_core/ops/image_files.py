@@ -40,21 +40,26 @@ class ImageFiles:
         name = image.file_name
         base = self._found.get(name)
         if base is None:
-            self._settle(name)
             try:
+                self._settle(image)
                 base = self._found[name] = self._bases.provide(image)
             except ImageUnavailable as error:
                 error.message += f"\n  no earlier stage and no --build-context is called {image}, either"
                 raise
         return Origin(base.state, functools.partial(self._tree, image, base.snapshot), is_image=True)
 
-    def _settle(self, name: str) -> None:
-        """Put an image right that was not known before the build. Raises StorageBusy, since nobody is waited for."""
-        workspace = self._workspace
-        if self._is_dry_run or name in self._readable or name in self._made or not needs_settling(workspace, name):
+    def _settle(self, image: Reference) -> None:
+        """Put an image right, or pull it, that was not known before the build.
+
+        Raises StorageBusy, since nobody is waited for, and what pulling raises.
+        """
+        workspace, name = self._workspace, image.file_name
+        if self._is_dry_run or name in self._readable or name in self._made:
             return
-        with workspace.locks.at_once().images(write=(name,)):
-            settle(workspace, name)
+        if needs_settling(workspace, name) or self._bases.lacks(image, None):
+            with workspace.locks.at_once().images(write=(name,)):
+                settle(workspace, name)
+                self._bases.pull(image, None)
 
     def _tree(self, image: Reference, snapshot: Snapshot | None) -> SourceTree:
         name = image.file_name

@@ -75,7 +75,7 @@ def pull(workspace: Workspace, request: PullRequest) -> PullResult:
     Raises RegistryError, IntegrityError, LayerError, StorageError, FileError; an image of that name is then as it was.
     """
     reference, manner = request.destination or request.reference, request.manner
-    _announce(workspace, request.reference, None if request.destination is None else str(reference), manner.arch)
+    announce(workspace, request.reference, None if request.destination is None else str(reference), manner.arch)
     resolved = resolve(workspace, request.reference, manner)
     with workspace.locks.images(write=(reference.file_name,)):
         snapshot, is_new = store(workspace, request.reference, reference, resolved, manner)
@@ -95,7 +95,7 @@ def pull_directory(workspace: Workspace, reference: Reference, path: str, manner
     target = os.path.abspath(path)
     if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
         raise UsageError(f"pull: exists, and is no empty directory: {path}", hint="name a directory that is to be made")
-    _announce(workspace, reference, path, manner.arch)
+    announce(workspace, reference, path, manner.arch)
     resolved = resolve(workspace, reference, manner)
     parent = os.path.dirname(target)
     with file_errors("make image directory", path), temporary_directory(parent) as temporary:
@@ -191,7 +191,8 @@ def _make(workspace: Workspace, resolved: Resolved, manner: Manner, root: str) -
     return config
 
 
-def _announce(workspace: Workspace, reference: Reference, destination: str | None, arch: str) -> None:
+def announce(workspace: Workspace, reference: Reference, destination: str | None, arch: str) -> None:
+    """Say what is going to be pulled."""
     rows = [("pulling image:", str(reference))]
     if destination is not None:
         rows.append(("destination:", destination))

@@ -23,7 +23,7 @@ from chimage_core.events import Notice, Warned
 from chimage_core.events.build import StageStarted, StepResolved
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.reference import Reference
-from chimage_core.ops.bases import Base, Bases, Needed, refuse_other
+from chimage_core.ops.bases import Base, Bases, Needed, Wanted, refuse_other
 from chimage_core.ops.heads import add_name, unpack
 from chimage_core.ops.inputs import inputs_of
 from chimage_core.workspace import Workspace
@@ -76,7 +76,9 @@ class Stages:
         self._workspace = workspace
         self._request = request
         self._plan = plan
-        self._bases = Bases(workspace, dockerfile.path, request.architecture, is_dry_run=request.is_dry_run)
+        wanted = Wanted(request.arch, request.with_xattrs, request.pulls, request.always_download)
+        is_dry_run = request.is_dry_run
+        self._bases = Bases(workspace, dockerfile.path, request.architecture, None if is_dry_run else wanted)
         self._sources: list[Needed] = []
         """Images that files are taken from, as far as that is known before anything is built."""
         self._finished: dict[int, _Finished] = {}
@@ -104,8 +106,12 @@ class Stages:
         if self._request.is_dry_run:
             return self._build_all(starts)
         made = {reference.file_name for reference in (*(stage.reference for stage in self._plan.stages), *others)}
-        pairs = [(stage, starts[stage.number].image) for stage in self._plan.stages]
-        needed = [Needed(image, stage.from_) for stage, image in pairs if image is not None]
+        origins = [(stage.from_, starts[stage.number]) for stage in self._plan.stages]
+        needed = [
+            Needed(start.image, from_, architecture=start.origin.architecture)
+            for from_, start in origins
+            if start.image is not None
+        ]
         with self._bases.locked(made, [*needed, *self._sources]):
             try:
                 for need in self._sources:

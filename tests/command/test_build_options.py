@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.builds import Builds, announced, marks
+from tests.support.builds import Builds, announced
 
 pytestmark = pytest.mark.userns
 
@@ -92,9 +92,3 @@ def test_all_names_are_in_the_result(builds: Builds) -> None:
     result = builds.build("FROM base\nENV A=1", "--json", "-t", "second").json_lines()[-1]
     assert result["names"] == ["image", "second"]
     assert result["reference"] == "image"
-
-
-def test_pull_says_that_it_cannot(builds: Builds) -> None:
-    result = builds.build("FROM base\nENV A=1", "--pull")
-    assert "warning: --pull: pulling is not yet available" in result.stderr
-    assert marks(builds.build("FROM base\nENV A=1", "--pull")) == "**"

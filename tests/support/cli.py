@@ -66,6 +66,7 @@ class Chimage:
             "TMPDIR": tempfile.gettempdir(),
             "PYTHONDONTWRITEBYTECODE": "1",
             "CH_IMAGE_STORAGE": self.storage,
+            "CH_IMAGE_PULL": "never",  # No test may ask a registry that is not its own.
             **self._env,
             **(env or {}),
         }
