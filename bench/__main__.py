@@ -100,7 +100,11 @@ def _measure_scenario(scenario: Scenario, competitors: Sequence[Peer], rounds: i
         Result(scenario.name, step.name, step.goal, measured[step.name, OURS], measured.get((step.name, THEIRS), []))
         for step in scenario.steps
     ]
-    return steps + [_subtracted(scenario, difference, measured) for difference in scenario.differences]
+    comparisons = [
+        Result(scenario.name, each.name, each.goal, measured[each.step, OURS], measured[each.other, OURS])
+        for each in scenario.comparisons
+    ]
+    return steps + [_subtracted(scenario, difference, measured) for difference in scenario.differences] + comparisons
 
 
 def _subtracted(scenario: Scenario, difference: Difference, measured: Measured) -> Result:

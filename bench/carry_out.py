@@ -50,9 +50,11 @@ def measure_step(step: Step, peer: Peer, directory: str) -> Usage:
     if step.before:
         step.before(directory)
     argv = step.their_argv if step.their_argv and peer.name == THEIRS else step.argv
-    usage, output = measure([peer.program, *argv], peer.environment(directory), directory)
+    usage, output = measure([step.program or peer.program, *argv], peer.environment(directory), directory)
     if wrong := check_work_done(step, output) or _check_left(step, directory):
         raise MeasuringError(f"{peer.name}: {wrong}")
+    if step.wall_of:
+        usage = replace(usage, wall=step.wall_of(output))
     return replace(usage, disk=step.disk(directory)) if step.disk else usage
 
 

@@ -89,6 +89,7 @@ def _median_disk(disks: Sequence[Disk]) -> Disk | None:
     return Disk(int(statistics.median(disk.used for disk in disks)), int(statistics.median(others)) if others else None)
 
 
-def ratios(ours: Sequence[Usage], theirs: Sequence[Usage]) -> list[float]:
-    """Return the CPU ratio ours / theirs of each round."""
-    return [a.cpu / b.cpu for a, b in zip(ours, theirs, strict=True)]
+def ratios(ours: Sequence[Usage], theirs: Sequence[Usage], *, by_wall: bool = False) -> list[float]:
+    """Return the ratio ours / theirs of each round, of the CPU time or `by_wall` of the wall time."""
+    pairs = list(zip(ours, theirs, strict=True))
+    return [a.wall / b.wall for a, b in pairs] if by_wall else [a.cpu / b.cpu for a, b in pairs]

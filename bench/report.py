@@ -34,20 +34,23 @@ class Result:
     ours: Sequence[Usage]
     """One per round."""
     theirs: Sequence[Usage]
-    """One per round; empty if nothing to compare with was found."""
+    """One per round; empty if nothing to compare with was found. Of a comparison: those of the other step."""
 
     @property
     def ratio(self) -> float | None:
-        """The median of the rounds' CPU ratios."""
-        values = sorted(ratios(self.ours, self.theirs)) if self.theirs else []
+        """The median of the rounds' ratios: of CPU time, or of wall time where that is the goal."""
+        values = sorted(self._ratios())
         middle = len(values) // 2
         return (values[middle] + values[-1 - middle]) / 2 if values else None
 
     @property
     def ratio_range(self) -> tuple[float, float] | None:
         """The smallest and the largest ratio of a round: how far to trust the median."""
-        values = ratios(self.ours, self.theirs) if self.theirs else []
+        values = self._ratios()
         return (min(values), max(values)) if values else None
+
+    def _ratios(self) -> list[float]:
+        return ratios(self.ours, self.theirs, by_wall=self.goal.wall is not None) if self.theirs else []
 
     def meets_goal(self) -> bool | None:
         """Say whether every part of the goal that can be checked is met; None if there is none."""
@@ -55,6 +58,7 @@ class Result:
         checks = [
             (usage.cpu, self.goal.seconds),
             (self.ratio, self.goal.ratio),
+            (self.ratio, self.goal.wall),
             (usage.peak, self.goal.peak),
             (disk_ratio(usage), self.goal.disk),
         ]
@@ -101,6 +105,7 @@ def _figures(usage: Usage) -> tuple[str, ...]:
 def _goal(goal: Goal) -> str:
     parts = [
         f"<= {goal.ratio:.3g}x" if goal.ratio is not None else "",
+        f"wall <= {goal.wall:.3g}x" if goal.wall is not None else "",
         f"<= {goal.seconds:g} s" if goal.seconds is not None else "",
         f"<= {goal.peak // MB} MB" if goal.peak is not None else "",
         f"disk <= {goal.disk:g}x" if goal.disk is not None else "",

@@ -5,7 +5,7 @@ import os
 import shutil
 
 from bench import disk, inputs
-from bench.workloads import MB, NO_GOAL, Difference, Goal, Scenario, Step, built
+from bench.workloads import MB, NO_GOAL, Comparison, Difference, Goal, Scenario, Step, built, seconds_of_last_step
 
 HIT, LONG_HIT = Goal(seconds=0.10), Goal(seconds=0.15)
 LAST = Goal(ratio=0.3)
@@ -114,17 +114,34 @@ def _heavy() -> Scenario:
 
 def _copy() -> Scenario:
     dockerfile = "FROM base\nCOPY . /opt/data/\n"
+    # The files of the stage are there already when it comes to COPY.
+    current = "FROM base\nWORKDIR /opt/current\nCOPY . data/\n"
     context = "../shared/context"
+    step, plain = "COPY 10,000 files, the step alone", "cp -a of the 10,000 files"
     return Scenario(
         "copy",
         [
             _import("Debian once more", NO_GOAL),
             built("COPY 10,000 files, miss", dockerfile, 1, Goal(ratio=0.25), context=context),
             built("COPY 10,000 files, hit", dockerfile, 0, Goal(ratio=0.06, seconds=0.15), context=context),
+            Step(plain, ["-a", context, "copied"], before=_remove_copied, program="cp", ours_only=True),
+            Step(
+                step,
+                ["build", "--json", "-t", "current", "-f", "Dockerfile", context],
+                files={"Dockerfile": current},
+                leaves=("current", inputs.CONTEXT_FILES),
+                ours_only=True,
+                wall_of=seconds_of_last_step,
+            ),
         ],
+        comparisons=[Comparison("COPY, the step by cp -a", step, plain, Goal(wall=1.5))],
         prepare=lambda shared: inputs.large_context(os.path.join(shared, "context")),
         debian=True,
     )
+
+
+def _remove_copied(directory: str) -> None:
+    shutil.rmtree(os.path.join(directory, "copied"), ignore_errors=True)
 
 
 def _large() -> Scenario:

@@ -4,6 +4,7 @@ A scenario is a row of steps in one storage directory, each on top of what the o
 begins with an empty storage directory for each peer.
 """
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ class Goal:
     """Bytes of memory, at most."""
     disk: float | None = None
     """Bytes on disk, at most this times what the step compares with."""
+    wall: float | None = None
+    """Wall time, at most this times that of the other step of a comparison."""
 
 
 NO_GOAL = Goal()
@@ -56,6 +59,10 @@ class Step:
     """What ch-image gets instead of `argv`, where it needs help to do the same."""
     ours_only: bool = False
     """ch-image has no such thing."""
+    program: str | None = None
+    """What is measured instead of chimage; only with `ours_only`."""
+    wall_of: Callable[[str], float] | None = None
+    """Returns from the output of the command the wall time that counts; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,16 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """The wall time of a step against that of another one, in the same round."""
+
+    name: str
+    step: str
+    other: str
+    goal: Goal
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """Steps that follow each other."""
 
@@ -82,6 +99,7 @@ class Scenario:
     differences: Sequence[Difference] = ()
     prepare: Callable[[str], None] | None = None
     """Makes inputs in a directory that all peers and rounds share (`../shared` for a step)."""
+    comparisons: Sequence[Comparison] = ()
     debian: bool = False
     """Needs a Debian root file system as `shared/debian.tar`."""
 
@@ -105,6 +123,13 @@ def built(
     files = {"Dockerfile": dockerfile, "context/nothing": ""}
     left = None if leaves is None else (tag, leaves)
     return Step(name, argv, goal, files, misses, ours_only=bool(options), leaves=left)
+
+
+def seconds_of_last_step(output: str) -> float:
+    """Return how long the last instruction took that a build with `--json` has carried out."""
+    events = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    seconds: float = [event["seconds"] for event in events if event["type"] == "step_finished"][-1]
+    return seconds
 
 
 def check_work_done(step: Step, output: str) -> str | None:

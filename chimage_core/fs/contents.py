@@ -7,14 +7,17 @@ Where it fails once for a lack of support it is not tried again by the same `Con
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from chimage_core.cancel import CancelToken
+
+Room = Callable[[int], memoryview | None]
+"""From a size to memory that a content of that size can be read into."""
 
 _FICLONE = 0x40049409
 _CHUNK = 16 << 20
 """Bytes per system call: cancelling must not wait for a terabyte."""
-SMALL = 128 << 10
+_SMALL = 128 << 10
 """Bytes up to which one read and one write cost less than asking for anything better."""
 
 _NO_CLONING = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.ENOSYS)
@@ -35,28 +38,33 @@ _NO_RANGE = (
 class ContentCopier:
     """Copies contents between descriptors and remembers what the file systems at hand cannot do."""
 
-    def __init__(self, cancel: CancelToken, at_hand: int = SMALL) -> None:
-        """`at_hand`: contents up to so many bytes are read as a whole, and written."""
+    def __init__(self, cancel: CancelToken, room: Room | None = None) -> None:
+        """`room`: where small contents go on their way; None: anywhere."""
         self._cancel = cancel
-        self._at_hand = at_hand
+        self._room = room
         self._can_clone = True
         self._can_copy_range = True
 
-    def copy(self, source: int, target: int, status: os.stat_result) -> bytes | None:
+    def copy(self, source: int, target: int, status: os.stat_result) -> memoryview | None:
         """Fill the empty file `target` from `source`, whose fstat(2) is `status`. Raises OSError, Cancelled.
 
-        Returns what `target` holds now, if it went through our memory as a whole.
+        Returns what `target` holds now, if it went through a `room` as a whole.
         """
         size = status.st_size
         if size == 0:
-            return b""
+            return None
         if self._can_clone and self.clone(source, target):
             return None
         is_sparse = status.st_blocks * 512 < size
-        if size <= self._at_hand and not is_sparse:
-            data = _read_whole(source, size)
-            _write_all(target, data, 0)
-            return data
+        if not is_sparse:
+            room = None if self._room is None else self._room(size)
+            if room is not None:
+                data = _read_into(source, room)
+                _write_all(target, data, 0)
+                return data
+            if size <= _SMALL:
+                _write_all(target, os.read(source, size), 0)
+                return None
         for start, end in data_extents(source, size) if is_sparse else [(0, size)]:
             self._copy_extent(source, target, start, end)
         if is_sparse:
@@ -112,20 +120,16 @@ def data_extents(source: int, size: int) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def _read_whole(source: int, size: int) -> bytes:
-    """Return the first `size` bytes of a file; fewer if it has become shorter."""
-    data = os.read(source, size)
-    while len(data) < size:
-        more = os.read(source, size - len(data))
-        if not more:
-            break
-        data += more
-    return data
+def _read_into(source: int, room: memoryview) -> memoryview:
+    """Read from a file what there is room for; return that part of the room, all but for a file that became shorter."""
+    end = count = os.readv(source, [room])
+    while count and end < len(room):
+        count = os.readv(source, [room[end:]])
+        end += count
+    return room if end == len(room) else room[:end]
 
 
-def _write_all(target: int, data: bytes, offset: int) -> None:
-    rest = memoryview(data)
-    while rest:
-        count = os.pwrite(target, rest, offset)
-        offset += count
-        rest = rest[count:]
+def _write_all(target: int, data: bytes | memoryview, offset: int) -> None:
+    count = os.pwrite(target, data, offset)
+    while count < len(data):
+        count += os.pwrite(target, memoryview(data)[count:], offset + count)

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from chimage_core.cancel import CancelToken
 from chimage_core.fs import xattr
-from chimage_core.fs.contents import SMALL, ContentCopier
+from chimage_core.fs.contents import ContentCopier, Room
 
 OPEN_SOURCE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-OPEN_TARGET = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_TARGET = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 """Readable, too: who wants to know what was copied reads the copy, which nobody else writes to."""
 
 Chmod = Callable[[int], int]
@@ -30,11 +30,11 @@ class CopyOptions(NamedTuple):
 class FileCopier:
     """Copies files, and remembers what could not be kept."""
 
-    def __init__(self, options: CopyOptions, *, at_hand: int = SMALL) -> None:
-        """`at_hand`: contents up to so many bytes go through our memory, if there is nothing better to do."""
+    def __init__(self, options: CopyOptions, room: Room | None = None) -> None:
+        """`room`: where contents go on their way, if nothing better can be done; None: anywhere."""
         self._xattrs = options.xattrs
         self._mode = options.chmod or stat.S_IMODE
-        self._contents = ContentCopier(options.cancel, at_hand)
+        self._contents = ContentCopier(options.cancel, room)
         self.refused: set[str] = set()
         """Names of attributes that the target's file system does not take."""
 
@@ -48,7 +48,7 @@ class FileCopier:
             status = os.fstat(source)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file")
-            target = os.open(target_name, OPEN_TARGET, 0o600, dir_fd=destination)
+            target = self.create(target_name, destination, status)
             try:
                 self.copy_content(source, target, status)
                 self.copy_metadata(source, target, status)
@@ -58,21 +58,31 @@ class FileCopier:
             os.close(source)
         return status.st_size
 
-    def copy_content(self, source: int, target: int, status: os.stat_result) -> bytes | None:
-        """Fill an empty file; return what was written to it, if that is at hand. Raises OSError, Cancelled."""
+    def create(self, name: str, directory: int | None, status: os.stat_result) -> int:
+        """Make the empty file for a copy of something, and open it. Raises OSError."""
+        mode = self._mode(status.st_mode)
+        # Mostly it has the right permissions at once, as far as the umask allows. But not too few to be written to, as
+        # its attributes are, and no special ones before it is what deserves them.
+        return os.open(name, _OPEN_TARGET, mode if mode & 0o7600 == 0o600 else 0o600, dir_fd=directory)
+
+    def copy_content(self, source: int, target: int, status: os.stat_result) -> memoryview | None:
+        """Fill an empty file; return what it holds, if that went through a `room`. Raises OSError, Cancelled."""
         return self._contents.copy(source, target, status)
 
-    def copy_metadata(self, source: int, target: int, status: os.stat_result) -> bool:
+    def copy_metadata(self, source: int, target: int, status: os.stat_result) -> tuple[os.stat_result, bool]:
         """Give a file or directory the metadata of its source, whose fstat(2) is `status`.
 
-        Returns whether there are attributes among them. Raises OSError.
+        Returns the fstat(2) of the copy, and whether its source has attributes. Raises OSError.
         """
         attributes = xattr.read(source) if self._xattrs else {}
         if attributes:
             self.refused.update(xattr.write(target, attributes))
-        os.fchmod(target, self._mode(status.st_mode))
         os.utime(target, ns=times(status))
-        return bool(attributes)
+        copied, mode = os.fstat(target), self._mode(status.st_mode)
+        if stat.S_IMODE(copied.st_mode) != mode:
+            os.fchmod(target, mode)
+            copied = os.fstat(target)
+        return copied, bool(attributes)
 
     def mode(self, status: os.stat_result) -> int:
         """Return the permission bits of the copy of something."""

@@ -94,9 +94,9 @@ def read_open(descriptor: int, content: Content, sink: ObjectSink) -> None:
         content.name, content.large = name, name.hex().encode()
 
 
-def is_text(data: bytes) -> bool:
+def is_text(data: bytes | memoryview) -> bool:
     """Return whether a content is what Git takes for a text: there is no NUL at its beginning."""
-    return data.find(b"\0", 0, _TEXT_SAMPLE) < 0
+    return b"\0" not in bytes(data[:_TEXT_SAMPLE])
 
 
 def _identify_large(descriptor: int, size: int) -> bytes | None:

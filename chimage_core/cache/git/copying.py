@@ -24,7 +24,7 @@ from chimage_core.cache.git.statcache import ENTRY, numbers_of, pack_numbers
 from chimage_core.cancel import CancelToken
 from chimage_core.fs import xattr
 from chimage_core.fs.deferred import Deferred, Delegated, Folder
-from chimage_core.fs.filecopy import OPEN_SOURCE, OPEN_TARGET, Chmod, CopyOptions, FileCopier
+from chimage_core.fs.filecopy import OPEN_SOURCE, Chmod, CopyOptions, FileCopier
 
 _LONGEST = 1 << 20
 """Bytes up to which a file is ordinary. Longer ones are few, and are read in parts of equal size afterwards."""
@@ -106,7 +106,7 @@ def copy_files(payload: Any, numbers: Iterator[int]) -> Any:
     table = None if modes is None else array("H", modes)
     chmod = None if table is None else lambda mode: table[mode % _MODES]
     with PackWriter(os.path.join(objects, "pack"), known, deflated=deflated, sync=sync) as pack:
-        worker = _Worker(pack, CopyOptions(xattrs, CancelToken(), chmod), deflated=deflated)
+        worker = _Worker(pack, CopyOptions(xattrs, CancelToken(), chmod))
         for number in numbers:
             for folder, names in parts[number]:
                 source, target = folders[folder]
@@ -117,11 +117,10 @@ def copy_files(payload: Any, numbers: Iterator[int]) -> Any:
 class _Worker:
     """Copies files, one after the other."""
 
-    def __init__(self, pack: PackWriter, options: CopyOptions, *, deflated: bool) -> None:
+    def __init__(self, pack: PackWriter, options: CopyOptions) -> None:
         self._pack = pack
-        self._files = FileCopier(options, at_hand=_LONGEST)
+        self._files = FileCopier(options, pack.room)
         self._xattrs = options.xattrs
-        self._deflated = deflated
         self._numbers: list[int] = []
         self._names: list[bytes] = []
         self._others: list[tuple[bytes, tuple[Any, ...]]] = []
@@ -152,7 +151,7 @@ class _Worker:
             status = os.fstat(source)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size > _LONGEST:
                 return False
-            target = os.open(name, OPEN_TARGET, 0o600, dir_fd=destination)
+            target = self._files.create(name, destination, status)
             try:
                 self._fill(source, target, status, inherits)
             except OSError:
@@ -168,10 +167,10 @@ class _Worker:
 
     def _fill(self, source: int, target: int, status: os.stat_result, inherits: bool) -> None:
         data = self._files.copy_content(source, target, status)
-        has_attributes = self._files.copy_metadata(source, target, status) or inherits
-        copied = os.fstat(target)
+        copied, has_attributes = self._files.copy_metadata(source, target, status)
+        has_attributes = has_attributes or inherits
         if data is not None and len(data) < LARGE:
-            blob = self._pack.add(BLOB, data, deflated=self._deflated)
+            blob = self._pack.add_in_room(data)
             other = Copied(blob, has_attributes=True) if has_attributes else None
         else:
             other = self._stored(target, data, copied)._replace(has_attributes=has_attributes)
@@ -184,7 +183,7 @@ class _Worker:
         else:
             self._others.append((pack_numbers(numbers_of(copied)), tuple(other)))
 
-    def _stored(self, target: int, data: bytes | None, status: os.stat_result) -> Copied:
+    def _stored(self, target: int, data: memoryview | None, status: os.stat_result) -> Copied:
         """Store a content that may be a large one, or is not at hand."""
         content = content_of(status)
         # Who claims large files comes later: those that would be, are only named, and if need be read again.
@@ -194,7 +193,7 @@ class _Worker:
         elif content.is_candidate and not is_text(data):
             content.name = content.large = identify(BLOB, data)
         else:
-            content.name = self._pack.add(BLOB, data, deflated=self._deflated)
+            content.name = self._pack.add_in_room(data)
         return Copied(content.name, bool(content.large), extents=content.extents)
 
 

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 _LEVEL = 1
 _STORED_HEADER = b"\x78\x01"
 _BLOCK = struct.Struct("<BHH")
-_BLOCK_SIZE = 0xFFFF
-_WORTHWHILE = 16 << 10
+BLOCK_SIZE = 0xFFFF
+"""Bytes that fit into one stored block."""
+WORTHWHILE = 16 << 10
 """Shorter contents are stored: they are 6 % of an image’s bytes, but a quarter of the time, also when they are read."""
 _SAMPLE = 256 << 10
 
@@ -51,16 +52,25 @@ def crc32(data: Buffer, value: int = 0) -> int:
 def stored(data: Buffer) -> bytes:
     """Return a stream of stored blocks."""
     size = len(data)
-    if size <= _BLOCK_SIZE:
-        checksum = _codec().adler32(data)
-        return b"%s%s%s%s" % (_STORED_HEADER, _BLOCK.pack(1, size, size ^ 0xFFFF), data, checksum.to_bytes(4, "big"))
+    if size <= BLOCK_SIZE:
+        return b"%s%s%s" % (block_head(size), data, block_tail(data))
     stream = Storer()
     return stream.compress(data) + stream.flush()
 
 
+def block_head(size: int) -> bytes:
+    """Return what comes before the data in a stream of one stored block."""
+    return _STORED_HEADER + _BLOCK.pack(1, size, size ^ 0xFFFF)
+
+
+def block_tail(data: Buffer) -> bytes:
+    """Return what comes after the data in a stream of one stored block."""
+    return _codec().adler32(data).to_bytes(4, "big")  # type: ignore[no-any-return]
+
+
 def deflated(data: Buffer) -> bytes:
     """Return a deflated stream, or a stored one where that is not longer."""
-    if len(data) < _WORTHWHILE or _looks_random(data):
+    if len(data) < WORTHWHILE or _looks_random(data):
         return stored(data)
     result: bytes = _codec().compress(data, _LEVEL)
     return result if len(result) < len(data) else stored(data)
@@ -96,8 +106,8 @@ class Storer:
         view = memoryview(data)
         parts: list[Buffer] = [] if self._begun else [_STORED_HEADER]
         self._begun = True
-        for start in range(0, len(view), _BLOCK_SIZE):
-            block = view[start : start + _BLOCK_SIZE]
+        for start in range(0, len(view), BLOCK_SIZE):
+            block = view[start : start + BLOCK_SIZE]
             parts += (_BLOCK.pack(0, len(block), len(block) ^ 0xFFFF), block)
         return b"".join(parts)
 
@@ -143,7 +153,7 @@ def inflate_chunks(stream: memoryview, chunk: int) -> Iterator[bytes]:
 
 def _inflate_stored(stream: Buffer, size: int) -> bytes | None:
     """Return the content of a stream that has nothing but stored blocks, else None."""
-    if size <= _BLOCK_SIZE and stream[2] == 1 and stream[3] | stream[4] << 8 == size:  # One block, as most are.
+    if size <= BLOCK_SIZE and stream[2] == 1 and stream[3] | stream[4] << 8 == size:  # One block, as most are.
         data = bytes(stream[7 : 7 + size])
         if zlib.adler32(data).to_bytes(4, "big") != stream[7 + size : 11 + size]:
             raise ValueError("checksum of object is wrong")

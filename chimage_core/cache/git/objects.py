@@ -22,7 +22,7 @@ _IDENTITY = b"chimage <chimage@localhost>"
 _TRAILERS = re.compile(rb"\n\nState-ID: ([0-9a-f]{64})\nFormat: ([0-9]+)\n\Z")
 
 
-def sha1(data: bytes = b"") -> "hashlib._Hash":
+def sha1(data: bytes | memoryview = b"") -> "hashlib._Hash":
     """Return a SHA-1 in progress. It names objects and protects nothing, so FIPS mode must not refuse it."""
     return hashlib.sha1(data, usedforsecurity=False)
 
@@ -32,7 +32,7 @@ def header(kind: int, size: int) -> bytes:
     return b"%s %d\0" % (KIND_NAMES[kind], size)
 
 
-def identify(kind: int, data: bytes) -> bytes:
+def identify(kind: int, data: bytes | memoryview) -> bytes:
     """Return the name of an object, 20 bytes."""
     digest = sha1(header(kind, len(data)))
     digest.update(data)

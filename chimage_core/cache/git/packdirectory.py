@@ -70,6 +70,8 @@ class PackDirectory:
 
     def has(self, name: bytes) -> bool:
         """Return whether an object is in an open pack. Made for asking about many that are not there."""
+        if not self.packs:
+            return False
         self._asked += 1
         if self._asked < _MANY:
             return self.find(name) is not None

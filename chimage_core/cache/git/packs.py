@@ -7,6 +7,7 @@ Source: gitformat-pack(5).
 """
 
 import contextlib
+import mmap
 import os
 import struct
 import sys
@@ -27,11 +28,10 @@ PACK_HEAD = _HEAD.size
 """Bytes in front of the first entry."""
 _BUFFER = 4 << 20
 """Bytes kept in memory before they are written; smaller packs are written at once."""
+_TAIL = 4
 _WHOLE = 4 << 20
 """Files up to this size are read at once."""
 _CHUNK = 1 << 20
-_VECTOR = 1024
-"""IOV_MAX of Linux."""
 
 
 class PackWriter:
@@ -46,8 +46,13 @@ class PackWriter:
         self._index: dict[bytes, int] = {}
         self._offsets = array("Q")
         self._checksums = array("L")
-        self._buffer: list[bytes] = []
-        self._buffered = 0
+        # No bytearray: that would be filled with zeros first, which takes longer than all of a small commit.
+        self._buffer = memoryview(mmap.mmap(-1, _BUFFER, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self._filled = PACK_HEAD
+        """Where in the buffer the next byte goes. The head is written at last."""
+        self._room = 0
+        self._room_head = b""
+        """Size of the content that room was asked for last, and what comes before it."""
         self.end = PACK_HEAD
         """Where the next entry begins."""
         self._file: int | None = None
@@ -61,13 +66,48 @@ class PackWriter:
     def __exit__(self, *_: object) -> None:
         self.abandon()
 
-    def add(self, kind: int, data: bytes, *, deflated: bool = False) -> bytes:
+    def add(self, kind: int, data: Buffer, *, deflated: bool = False) -> bytes:
         """Store an object unless it is stored already; return its name."""
         name = identify(kind, data)
         if name not in self._index and not self._is_known(name):
+            stream = deflate.deflated(data) if deflated else deflate.stored(data)
             self._begin(name)
             self._write(entry_head(kind, len(data)))
-            self._write(deflate.deflated(data) if deflated else deflate.stored(data))
+            self._write(stream)
+        return name
+
+    def room(self, size: int) -> memoryview | None:
+        """Return where the content of the next blob can be put, to be stored by `add_in_room`; None if it is too big.
+
+        Most contents are stored as they are: this saves to move them there.
+        """
+        head = entry_head(BLOB, size) + deflate.block_head(min(size, deflate.BLOCK_SIZE))
+        if self._filled + len(head) + size + _TAIL > _BUFFER:
+            self._flush()
+            if len(head) + size + _TAIL > _BUFFER:
+                return None
+        self._room, self._room_head = size, head
+        start = self._filled + len(head)
+        return self._buffer[start : start + size]
+
+    def add_in_room(self, data: memoryview) -> bytes:
+        """Store the blob whose content was put into the `room` that was asked for last; return its name.
+
+        It may have become shorter than that was. Nothing else must have been stored since.
+        """
+        size = len(data)
+        if size != self._room or size > deflate.BLOCK_SIZE or (self._deflated and size >= deflate.WORTHWHILE):
+            return self.add(BLOB, data, deflated=self._deflated)
+        name = identify(BLOB, data)
+        if name not in self._index and not self._is_known(name):
+            head, start = self._room_head, self._filled
+            self._begin(name)
+            end = start + len(head) + size + _TAIL
+            self._buffer[start : start + len(head)] = head
+            self._buffer[end - _TAIL : end] = deflate.block_tail(data)
+            self._checksums[-1] = deflate.crc32(self._buffer[start:end])
+            self._filled = end
+            self.end += end - start
         return name
 
     def add_file(self, descriptor: int, size: int, extents: list[tuple[int, int]] | None = None) -> bytes:
@@ -99,7 +139,7 @@ class PackWriter:
             path = os.path.join(self._directory, f"pack-{trailer.hex()}")
             index = _encode_index(self._index, self._offsets, self._checksums, trailer)
             # Before anything gets its name: a full disk leaves no pack without index.
-            _write_file(self._temporary_index, index, self._sync)
+            _write_file(self._temporary_index, [index], self._sync)
             os.rename(self._temporary, path + ".pack")
             os.rename(self._temporary_index, path + ".idx")
             if self._sync:
@@ -111,7 +151,6 @@ class PackWriter:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        self._buffer.clear()
         for path in (self._temporary, self._temporary_index):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -126,7 +165,7 @@ class PackWriter:
             self._begin(name)
             for part in parts:
                 for start in range(0, len(part), _CHUNK):
-                    self._write(bytes(part[start : start + _CHUNK]))
+                    self._write(part[start : start + _CHUNK])
 
     def place(self, name: bytes) -> int:
         """Return where the entry of an object begins. Raises KeyError."""
@@ -137,43 +176,47 @@ class PackWriter:
         self._offsets.append(self.end)
         self._checksums.append(0)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: Buffer) -> None:
         """Append to the entry that was begun last."""
+        size = len(data)
         self._checksums[-1] = deflate.crc32(data, self._checksums[-1])
-        self._buffer.append(data)
-        self._buffered += len(data)
-        self.end += len(data)
-        if self._buffered > _BUFFER:
+        if self._filled + size > _BUFFER:
             self._flush()
+        if size > _BUFFER:
+            with file_errors("write build cache", self._temporary):
+                _write_all(self._opened(), data)
+        else:
+            self._buffer[self._filled : self._filled + size] = data
+            self._filled += size
+        self.end += size
 
     def _flush(self) -> None:
         with file_errors("write build cache", self._temporary):
-            self._write_buffer()
+            _write_all(self._opened(), self._buffer[: self._filled])
+        self._filled = 0
 
-    def _write_buffer(self) -> None:
+    def _opened(self) -> int:
         if self._file is None:
             self._file = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-            # The number of objects is filled in at the end.
-            self._buffer.insert(0, _HEAD.pack(b"PACK", 2, 0))
-        for start in range(0, len(self._buffer), _VECTOR):
-            _write_vector(self._file, self._buffer[start : start + _VECTOR])
-        self._buffer.clear()
-        self._buffered = 0
+        return self._file
 
     def _finish_pack(self) -> bytes:
         """Complete the temporary file; return the checksum at its end."""
+        # The number of objects was not known before.
         head = _HEAD.pack(b"PACK", 2, len(self._index))
         if self._file is None:
-            content = b"".join([head, *self._buffer])
+            self._buffer[:PACK_HEAD] = head
+            content = self._buffer[: self._filled]
             trailer = sha1(content).digest()
-            _write_file(self._temporary, content + trailer, self._sync)
+            _write_file(self._temporary, [content, trailer], self._sync)
             return trailer
         self._flush()
         os.pwrite(self._file, head, 0)
-        # The checksum covers the head, and thus a number that was not known before: all has to be read once more.
+        # The checksum covers the head, so all has to be read once more.
         digest = sha1()
-        for offset in range(0, self.end, _CHUNK):
-            digest.update(os.pread(self._file, _CHUNK, offset))
+        for offset in range(0, self.end, _BUFFER):
+            size = os.preadv(self._file, [self._buffer], offset)
+            digest.update(self._buffer[:size])
         _write_all(self._file, digest.digest())
         if self._sync:
             os.fsync(self._file)
@@ -258,24 +301,18 @@ def _read_extent(descriptor: int, offset: int, length: int) -> bytes:
     return data
 
 
-def _write_file(path: str, content: bytes, sync: bool) -> None:
+def _write_file(path: str, parts: Iterable[Buffer], sync: bool) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
     try:
-        _write_all(descriptor, content)
+        for part in parts:
+            _write_all(descriptor, part)
         if sync:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _write_vector(descriptor: int, parts: list[bytes]) -> None:
-    size = sum(map(len, parts))
-    written = os.writev(descriptor, parts)
-    if written < size:
-        _write_all(descriptor, b"".join(parts)[written:])
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: Buffer) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]

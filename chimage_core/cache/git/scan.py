@@ -323,8 +323,8 @@ class Scanner:
     ) -> None:
         """Take note of an entry that may differ, and is not a directory."""
         kind = _LETTERS.get(stat.S_IFMT(status.st_mode))
-        full = self._root + join(path, name)
         if kind is None:
+            full = self._root + join(path, name)
             change.removed.add(name)
             (self.sockets if stat.S_ISSOCK(status.st_mode) else self.devices).append(os.fsdecode(full))
             return
@@ -332,6 +332,12 @@ class Scanner:
         mode = stat.S_IMODE(status.st_mode)
         found = Found(name, kind, mode, status.st_mtime_ns, [], status.st_ino, status.st_nlink, same_inode)
         change.found[name] = found
+        if kind == b"f":
+            found.content = content_of(status)
+            copied = None if self._copied is None else self._copied(numbers)
+            if copied is not None and self._is_taken_over(path, found, status, copied):
+                return
+        full = self._root + join(path, name)
         if kind == b"l":
             target = os.readlink(full)
             found.content = Content(len(target), name=self._sink.add(BLOB, target))
@@ -339,10 +345,7 @@ class Scanner:
         if kind == b"p":
             found.keys = self._xattr_keys(full)
             return
-        found.content = content_of(status)
-        copied = None if self._copied is None else self._copied(numbers)
-        if copied is not None and self._is_taken_over(path, found, status, copied):
-            return
+        assert found.content is not None
         if mode & stat.S_IRUSR or self._is_privileged:
             found.keys = self._xattr_keys(full)
             if self._behind_permissions:

@@ -1,7 +1,9 @@
 """Packs: how many there may be, and what becomes of damaged ones."""
 
 import os
+import subprocess
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -54,6 +56,40 @@ def test_long_entries_are_copied_whole(tmp_path: Path) -> None:
     assert _packs(tmp_path) == 1
     store = ObjectStore(str(tmp_path))
     assert all(store.read_kind(name, BLOB) == data for name, data in written.items())
+
+
+@pytest.mark.parametrize("deflated", [False, True])
+def test_contents_can_be_put_where_they_are_stored(tmp_path: Path, deflated: bool) -> None:
+    """Git reads what comes out, whatever is small, long, there twice, or shorter than it was announced."""
+    random = Random(1)
+    sizes = [0, 1, 15, 16, 2047, 2048, 16 << 10, 0xFFFF, 0x10000, 300_000, 1 << 20, 1 << 20, 1 << 20, 1 << 20, 5]
+    contents = [random.randbytes(size) for size in sizes] + [b"text " * 20_000]
+    objects = tmp_path / "objects"
+    (objects / "pack").mkdir(parents=True)
+    written = {}
+    with PackWriter(str(objects / "pack"), lambda _: False, deflated=deflated, sync=False) as writer:
+        for data in [*contents, contents[3], contents[-1]]:
+            room = writer.room(len(data) + 1 if len(data) == 2048 else len(data))
+            assert room is not None
+            room[: len(data)] = data
+            written[writer.add_in_room(room[: len(data)])] = data
+            written[writer.add(BLOB, data[:7])] = data[:7]
+        assert writer.room(5 << 20) is None
+        index = writer.finish()
+    assert index is not None
+    subprocess.run(["git", "index-pack", "--strict", index.removesuffix("idx") + "pack"], check=True, cwd=tmp_path)
+    store = ObjectStore(str(objects))
+    assert all(store.read_kind(name, BLOB) == data for name, data in written.items())
+
+
+def test_entries_longer_than_what_is_kept_in_memory(tmp_path: Path) -> None:
+    contents = [os.urandom(10), os.urandom(9 << 20), os.urandom(100), os.urandom(5 << 20)]
+    (tmp_path / "pack").mkdir()
+    with PackWriter(str(tmp_path / "pack"), lambda _: False, deflated=False, sync=False) as writer:
+        names = [writer.add(BLOB, data) for data in contents]
+        writer.finish()
+    store = ObjectStore(str(tmp_path))
+    assert [store.read_kind(name, BLOB) for name in names] == contents
 
 
 @pytest.mark.parametrize("ending", [".idx", ".pack"])
