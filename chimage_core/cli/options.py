@@ -380,6 +380,11 @@ def _export_options(export: argparse.ArgumentParser) -> None:
         help="directory, tar, squashfs, oci (a directory), oci-archive or docker-archive; default: by the end of PATH: "
         ".tar, .tar.gz, .tgz, .tar.zst, .tzst; .sqfs, .squashfs; .oci; .oci.tar; .docker.tar; all else is a directory",
     )
+    export.add_argument(
+        "--layers",
+        choices=("one", "history"),
+        help="history: a layer for each state in the build cache that changed files; default: all files in one layer",
+    )
     export.add_argument("image_ref", metavar="IMAGE_REF", help="image to export")
     export.add_argument("path", metavar="PATH", help="file or directory to write; it must not be there")
 

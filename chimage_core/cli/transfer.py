@@ -23,6 +23,7 @@ def export(session: Session) -> int:
         format=None if form is None else Format(form),
         compression=session.option("compress"),
         options=options,
+        has_history=session.option("layers") == "history",
     )
     with open_working(session) as workspace:
         result = export_image(workspace, request)

@@ -78,14 +78,24 @@ def pack(
         return compressor.finish()
 
 
+def without_whiteouts(entries: Iterable[Entry], report: PackReport) -> Iterator[Entry]:
+    """Give the entries but those whose names would be whiteouts in a layer; these are reported."""
+    for entry in entries:
+        if WHITEOUT in entry.path and _has_whiteout(entry.path):
+            report.whiteouts += 1
+            report.leave_out(os.fsdecode(entry.path))
+        else:
+            yield entry
+
+
 def rootfs_entries(
     root: str, report: PackReport, *, xattrs: bool, is_layer: bool = True, cancel: CancelToken
 ) -> Iterator[Entry]:
     """Give what a layer of the image in `root` has: all but the root itself, what is PRIVATE, and what is reported.
 
     What is no layer, but an archive of files, keeps what is private, and names like whiteouts. With `xattrs`, files and
-    directories have their `user.*` attributes. Raises LayerError for a file that changes while
-    it is the last one given, FileError, Cancelled.
+    directories have their `user.*` attributes. Raises LayerError for a file that changes while it is the last one
+    given, FileError, Cancelled.
     """
     source = _Rootfs(root, report, xattrs=xattrs, is_layer=is_layer)
     private = _private(root) if is_layer else frozenset()

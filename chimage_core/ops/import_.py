@@ -19,8 +19,6 @@ from chimage_core.layer.report import tell
 from chimage_core.ops.heads import note_origin
 from chimage_core.rootfs import metadata, permissions, skeleton
 from chimage_core.rootfs.changes import AnythingChanged
-from chimage_core.transfer.layouts import DockerArchive, OciLayout, layer_streams
-from chimage_core.transfer.selecting import select
 from chimage_core.workspace import Workspace
 
 
@@ -80,7 +78,8 @@ def _import(workspace: Workspace, request: ImportRequest, name: str) -> Snapshot
     with workspace.images.aside(name) as aside:
         config = _fill(workspace, request, place.root, aside.root)
     skeleton.ensure(place.root)
-    config = config or metadata.read(place.root, workspace.architecture)
+    if config is None:
+        config = metadata.read(place.root, workspace.architecture)
     if config is None:
         workspace.emit(Warned(text="no metadata to load; using defaults"))
         config = ImageConfig(architecture=workspace.architecture)
@@ -110,14 +109,19 @@ def _fill(workspace: Workspace, request: ImportRequest, root: str, aside: str) -
             return None
         os.rename(root, aside)
     try:
-        return _unpack_layers(workspace, request, DockerArchive(aside) if kind == "docker" else OciLayout(aside), root)
+        return _unpack_layers(workspace, request, (aside, kind), root)
     except (LayerError, IntegrityError) as error:
         raise _naming(error, request.path) from None
 
 
-def _unpack_layers(
-    workspace: Workspace, request: ImportRequest, archive: OciLayout | DockerArchive, root: str
-) -> ImageConfig:
+def _unpack_layers(workspace: Workspace, request: ImportRequest, archived: tuple[str, str], root: str) -> ImageConfig:
+    """Unpack an image of an archive of layers: the directory that it is in, and its kind."""
+    from chimage_core.transfer.layouts import DockerArchive, OciLayout, layer_streams
+    from chimage_core.transfer.selecting import select
+    from chimage_core.transfer.unpack import complete
+
+    directory, kind = archived
+    archive = DockerArchive(directory) if kind == "docker" else OciLayout(directory)
     listed = select(
         archive.images(),
         name=request.name,
@@ -132,6 +136,7 @@ def _unpack_layers(
     with contextlib.closing(layer_streams(image)) as layers:
         report = unpack(layers, root, UnpackOptions(xattrs=request.with_xattrs), cancel=workspace.cancel)
     tell(report, workspace.emit)
+    complete(root, image.config, workspace.emit)
     return image.config
 
 

@@ -26,7 +26,7 @@ from chimage_core.image.digest import Digest
 from chimage_core.image.oci import to_oci
 from chimage_core.image.reference import Reference
 from chimage_core.layer.compress import Compression, PackedStream
-from chimage_core.layer.pack import PackReport, pack, rootfs_entries
+from chimage_core.layer.pack import PackReport, pack, rootfs_entries, without_whiteouts
 from chimage_core.transfer.formats import Format, compression_of
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -34,6 +34,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 FULL_NAME = "io.containerd.image.name"
 """The whole reference, as containerd and Docker write it there."""
 
+_Layers = list[tuple[str, PackedStream]]
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _COPY = 1 << 20
 
@@ -61,6 +62,8 @@ class SourceImage(NamedTuple):
     config: ImageConfig
     reference: Reference
     """What it is called in archives that have names."""
+    layers: tuple[Callable[[], Iterable[Entry]], ...] | None = None
+    """What gives the entries of each layer, lowest first; None: there is one, of all that is in `root`."""
 
 
 class Exported(NamedTuple):
@@ -200,38 +203,48 @@ class _Export:
         blobs = os.path.join(directory, "blobs", "sha256")
         os.makedirs(blobs)
         compression = self._options.compression
-        packed = self._pack_into(os.path.join(blobs, "layer"), compression, is_layer=True)
-        os.rename(os.path.join(blobs, "layer"), os.path.join(blobs, packed.digest.hex))
-        layer = compose.Blob(compose.layer_type(compression), packed.digest, packed.size)
-        config = self._oci_config(packed)
-        manifest = compose.manifest(compose.config_blob(config), [layer])
+        layers = self._pack_layers(blobs, compression)
+        for path, packed in layers:
+            os.rename(path, os.path.join(blobs, packed.digest.hex))
+        kind = compose.layer_type(compression)
+        config = self._oci_config(layers)
+        described = [compose.Blob(kind, packed.digest, packed.size) for _, packed in layers]
+        manifest = compose.manifest(compose.config_blob(config), described)
         for data in (config, manifest):
             _write_bytes(os.path.join(blobs, Digest.of(data).hex), data)
-        described = compose.manifest_blob(manifest)
-        entry = compose.IndexEntry(described, self._image.config.architecture, _annotations(self._image.reference))
+        blob = compose.manifest_blob(manifest)
+        entry = compose.IndexEntry(blob, self._image.config.architecture, _annotations(self._image.reference))
         _write_bytes(os.path.join(directory, "index.json"), compose.index([entry]))
         _write_bytes(os.path.join(directory, "oci-layout"), _LAYOUT)
-        return described.digest
+        return blob.digest
 
     def _write_docker_archive(self, target: str) -> Digest:
         """Write a docker-archive; return the digest of the configuration, which Docker calls the image's ID."""
-        layer = f"{target}-layer"
-        packed = self._pack_into(layer, "none", is_layer=True)
-        config = self._oci_config(packed)
-        digest, names = Digest.of(config), (f"{Digest.of(config).hex}.json", f"{packed.diff_id.hex}.tar")
+        layers = self._pack_layers(os.path.dirname(target), "none")
+        config = self._oci_config(layers)
+        digest = Digest.of(config)
+        name, files = f"{digest.hex}.json", {f"{packed.diff_id.hex}.tar": path for path, packed in layers}
         reference = self._image.reference
         tags = [] if reference.digest is not None else [str(reference.full)]
-        manifest = [{"Config": names[0], "RepoTags": tags or None, "Layers": [names[1]]}]
-        files: list[tuple[str, str | bytes | None]] = [
-            (names[1], layer),
-            (names[0], config),
-            ("manifest.json", json.dumps(manifest).encode()),
-        ]
-        self._archive(target, files)
+        names = [f"{packed.diff_id.hex}.tar" for _, packed in layers]
+        manifest = json.dumps([{"Config": name, "RepoTags": tags or None, "Layers": names}]).encode()
+        self._archive(target, [*files.items(), (name, config), ("manifest.json", manifest)])
         return digest
 
-    def _oci_config(self, packed: PackedStream) -> bytes:
-        return to_oci(self._image.config, [packed.diff_id], created=self._options.epoch or 0)
+    def _oci_config(self, layers: _Layers) -> bytes:
+        diff_ids = [packed.diff_id for _, packed in layers]
+        return to_oci(self._image.config, diff_ids, created=self._options.epoch or 0)
+
+    def _pack_layers(self, directory: str, compression: Compression) -> _Layers:
+        """Write the layers into a directory; return their paths and what they are, lowest first."""
+        if self._image.layers is None:
+            path = os.path.join(directory, "layer")
+            return [(path, self._pack_into(path, compression, is_layer=True))]
+        paths = [os.path.join(directory, f"layer{number}") for number in range(len(self._image.layers))]
+        return [
+            (path, self._write_archive(path, compression, without_whiteouts(entries(), self._report)))
+            for path, entries in zip(paths, self._image.layers, strict=True)
+        ]
 
     def _pack_into(self, path: str, compression: Compression, *, is_layer: bool) -> PackedStream:
         entries = rootfs_entries(

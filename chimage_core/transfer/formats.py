@@ -26,6 +26,9 @@ class Format(enum.Enum):
         return self in (Format.DIRECTORY, Format.OCI)
 
 
+LAYERED = frozenset({Format.OCI, Format.OCI_ARCHIVE, Format.DOCKER_ARCHIVE})
+"""Formats that have layers and a configuration."""
+
 _ENDINGS = (
     (".oci.tar", Format.OCI_ARCHIVE),
     (".oci", Format.OCI),

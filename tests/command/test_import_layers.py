@@ -19,7 +19,7 @@ from tests.support.layouts import Layout, config, digest, docker_archive, layer
 
 BASE = layer({"etc/base": "base", "etc/gone": "x", "bin/sh": ""})
 UPPER = layer({"etc/upper": "upper", "etc/.wh.gone": ""})
-SETTINGS: dict[str, Any] = {"Env": ["A=b c"], "WorkingDir": "/w", "Cmd": ["run"], "Labels": {"k": "v"}}
+SETTINGS: dict[str, Any] = {"Env": ["A=b c"], "WorkingDir": "/w", "Cmd": ["run"], "Volumes": {"/data": {}}}
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def check(storage: Path, name: str = "foo+latest") -> None:
     assert (image / "etc/base").read_text() == "base"
     assert (image / "etc/upper").read_text() == "upper"
     assert not (image / "etc/gone").exists()
+    assert (image / "data").is_dir()
     metadata = json.loads((image / "ch/metadata.json").read_text())
     assert (metadata["env"], metadata["cwd"], metadata["cmd"]) == ({"A": "b c"}, "/w", ["run"])
     assert (image / "ch/environment").read_text() == "A=b c\n"

@@ -154,6 +154,18 @@ class LargeStore:
         finally:
             os.close(source)
 
+    @contextlib.contextmanager
+    def opened(self, name: bytes, size: int) -> Iterator[int]:
+        """Give a descriptor of a large file, to read from. Raises OSError, CacheBroken."""
+        found = self._find(name, size)
+        if found is None:
+            raise CacheBroken(f"large file is missing in the build cache: {name.decode()}", hint=_HINT)
+        descriptor = os.open(found, _OPEN)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
     def problem(self, name: bytes, size: int, *, reads: bool) -> str | None:
         """Return what is wrong with a large file, None if nothing is. `reads`: also compare the content."""
         found = self._find(name, size)
