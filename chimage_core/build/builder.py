@@ -17,6 +17,7 @@ from chimage_core.cache.state import StateID
 from chimage_core.errors import ChimageError
 from chimage_core.events import Sink, Warned
 from chimage_core.events.build import StepResolved
+from chimage_core.fs.remove import remove_tree
 from chimage_core.image.config import ImageConfig
 from chimage_core.rootfs.changes import AnythingChanged, PathsChanged
 from chimage_core.runner.protocol import OutputChunks
@@ -223,6 +224,7 @@ class Builder:
     def _make_current(self) -> None:
         """Bring the work place to the present snapshot, from what is nearest."""
         cache, images, name = self._site.cache, self._site.images, self._site.name
+        remove_tree(self._place.failed)  # First: it may be what has filled the disk.
         previous = cache.known(images.published(name))
         # Only what differs has to be changed if the present image becomes the new one.
         if cache.held(self._place) is None and previous is not None and images.take(name):

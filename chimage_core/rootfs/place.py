@@ -12,3 +12,8 @@ class ImagePlace(NamedTuple):
     """The image's root directory. Nothing but the image is in it."""
     side: str
     """Our notes about `root`: stamp, stat cache, overlay directories."""
+
+    @property
+    def failed(self) -> str:
+        """What the last RUN that failed here had changed: kept for a look until the next build changes the image."""
+        return f"{self.side}/failed"

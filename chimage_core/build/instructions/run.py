@@ -21,7 +21,6 @@ from chimage_core.dockerfile.ast import ExecCommand, Run, ShellCommand
 from chimage_core.errors import FileError, RunFailed
 from chimage_core.fs.atomic import temporary_directory, write_file
 from chimage_core.fs.paths import resolve_in_root
-from chimage_core.fs.remove import remove_tree
 from chimage_core.rootfs.changes import AnythingChanged, Changes, UpperChanged
 from chimage_core.rootfs.directories import make_directories
 from chimage_core.rootfs.place import ImagePlace
@@ -35,6 +34,8 @@ SCRIPT_TARGET = "/ch/heredoc"
 """Where a here-document that is a program of its own (`#!`) appears while it runs."""
 
 _NOTHING_MOUNTED = Mounted()
+_FULL = 4 << 20
+"""Bytes: if a command that failed has left no more than that, it failed for lack of space, or the next one will."""
 _LONGEST_SHOWN = 500
 """Characters of a command that an error repeats."""
 
@@ -132,7 +133,6 @@ class Execute(NamedTuple):
         """Return the overlay with the changes, or that anything may have changed. Raises RunFailed."""
         from chimage_core.rootfs.overlay import discard
 
-        remove_tree(_failed(place))
         forcer = tools.forcer
         files = {**forcer.files, SCRIPT_TARGET: self.script} if self.script else forcer.files
         output = None if tools.output is None else _with_tail(tools.output)
@@ -157,15 +157,17 @@ class Execute(NamedTuple):
             if result.status == 0:
                 keep.pop_all()
                 return UpperChanged(overlay.upper, overlay.work) if overlay else AnythingChanged()
-            if overlay is not None:
-                os.rename(overlay.upper, _failed(place))
+            is_full = _is_full(place)
+            if overlay is not None and not is_full:
+                os.rename(overlay.upper, place.failed)
         if self.is_interactive and not result.problem:
             raise RunFailed(
                 f"changes discarded: the shell exited with {result.status}: {self.label}",
                 hint="to keep changes, leave the shell with exit status 0",
             )
         said = None if output is None else output.text
-        raise RunFailed(_why(result, self.label), hint=self._hint(result, place.root, said, tools))
+        hint = _no_space(place) if is_full else self._hint(result, place.root, said, tools)
+        raise RunFailed(_why(result, self.label), hint=hint)
 
     def _mounted(self, place: ImagePlace, tools: Tools) -> "contextlib.AbstractContextManager[Mounted]":
         """Make ready what is to be mounted."""
@@ -249,9 +251,14 @@ def _work(place: ImagePlace) -> str:
     return f"{place.side}/work"
 
 
-def _failed(place: ImagePlace) -> str:
-    """What a RUN that failed had changed: kept for a look until the next RUN here."""
-    return f"{place.side}/failed"
+def _is_full(place: ImagePlace) -> bool:
+    from chimage_core.fs.usage import free_space
+
+    return free_space(place.side) < _FULL
+
+
+def _no_space(place: ImagePlace) -> str:
+    return f"the file system is full: {place.side}; “build-cache --prune” frees what can be had again"
 
 
 def _shortened(text: str) -> str:

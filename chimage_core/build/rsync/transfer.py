@@ -39,7 +39,10 @@ _STATUSES: Mapping[int, tuple[str, str | None]] = {
     4: ("not supported by this rsync(1)", "it may have been built without ACLs or xattrs: --no-xattrs leaves them out"),
     5: ("can’t begin", None),
     10: ("its processes can’t talk to each other", None),
-    11: ("input/output error", "rsync(1) makes only the last directory of the destination; --mkpath makes all"),
+    11: (
+        "input/output error",
+        "rsync(1) has said above which; of the destination, it makes only the last directory (--mkpath: all)",
+    ),
     12: ("its processes don’t understand each other", None),
     13: ("can’t say what it has to say", None),
     14: ("its processes can’t talk to each other", None),
