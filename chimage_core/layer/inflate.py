@@ -168,12 +168,22 @@ class _Inflating:
         self._error = error
         self._engine: _Engine | None = make_engine()
         self._input = b""
+        self._damage: LayerError | None = None
+        """Met behind what was given last."""
 
     def read(self, size: int, /) -> bytes:
+        if self._damage is not None:
+            raise self._damage
         pieces: list[bytes] = []
         count = 0
         while self._engine is not None and count < min(size, _FULL_ENOUGH):
-            data = self._step(self._engine, min(size, _CHUNK) - count)
+            try:
+                data = self._step(self._engine, min(size, _CHUNK) - count)
+            except LayerError as error:
+                if not pieces:
+                    raise
+                self._damage = error  # What comes before it is good, and tells what kind of file it is.
+                break
             if data:
                 pieces.append(data)
                 count += len(data)

@@ -106,6 +106,15 @@ def test_an_archive_is_unpacked_by_its_content(builds: Builds) -> None:
     assert (image / "kept/p.txt").read_bytes() == packed
 
 
+@pytest.mark.parametrize("size", [1_000, 500_000])
+def test_an_archive_that_is_cut_short_is_not_taken_for_a_plain_file(builds: Builds, size: int) -> None:
+    whole = gzip.compress(tar(file(b"f", b"first"), file(b"g", os.urandom(size)), file(b"h", b"last")))
+    add_bytes(builds, "cut.tar.gz", whole[: len(whole) - 200])
+    result = builds.build("FROM base\nADD cut.tar.gz /d", check=False).expect(1)
+    assert "data ends too early" in result.stderr
+    assert not builds.image().exists()
+
+
 def test_an_archive_is_cached_by_its_metadata_and_the_next_image_is_the_same(builds: Builds) -> None:
     add_bytes(builds, "p.tar", PACKAGE)
     dockerfile = "FROM base\nRUN mkdir -p /opt/p && echo old > /opt/p/old\nADD p.tar /opt\nRUN cat /opt/p/f /opt/p/old"
