@@ -31,6 +31,14 @@ def test_of_a_directory_the_content_is_copied(builds: Builds) -> None:
     assert builds.read("etc/passwd").startswith("root:")
 
 
+@pytest.mark.parametrize("instruction", ["COPY", "ADD"])
+def test_an_empty_source_is_everything_and_gets_a_warning(builds: Builds, instruction: str) -> None:
+    builds.write("f", "content")
+    result = builds.build(f"ARG NONE=\nFROM base\n{instruction} $NONE /all/")
+    assert f"Dockerfile:3: {instruction}: a source is empty after substitution: everything is copied" in result.stderr
+    assert set(os.listdir(builds.image() / "all")) == {"Dockerfile", "f"}
+
+
 def test_several_sources_and_wildcards_go_into_a_directory(builds: Builds) -> None:
     for name in ("a.c", "b.c", "c.h", "d/e.c"):
         builds.write(name, name)

@@ -19,6 +19,7 @@ from chimage_core.build.instructions.copy import (
     documents_of,
     options_of,
     target_of,
+    warned_of_empty,
 )
 from chimage_core.build.remote import Remote, Repository, WebFile, parse_source
 from chimage_core.build.scope import Scope
@@ -95,7 +96,7 @@ def resolve(instruction: Add, scope: Scope) -> Step:
         inputs=StepInputs("ADD", text, parameters, scope.describe(local)),
         config=scope.config,
         effect=AddFiles(tuple(items), copy, instruction.unpack, instruction.keep_git_dir, scope.inputs.remote),
-        warnings=(*expander.warnings, *_ignored(instruction)),
+        warnings=(*expander.warnings, *warned_of_empty(instruction, scope, words), *_ignored(instruction)),
     )
 
 

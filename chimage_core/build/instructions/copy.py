@@ -76,8 +76,16 @@ def resolve(instruction: Copy, scope: Scope) -> Step:
         inputs=StepInputs("COPY", text, parameters, sources.looked_at),
         config=scope.config,
         effect=CopyFiles(sources.find, target, documents, options.get("--chmod"), not instruction.link),
-        warnings=(*expander.warnings, *_ignored(instruction)),
+        warnings=(*expander.warnings, *warned_of_empty(instruction, scope, patterns), *_ignored(instruction)),
     )
+
+
+def warned_of_empty(instruction: Copy | Add, scope: Scope, patterns: list[str]) -> tuple[str, ...]:
+    """Return a warning if a source is empty after substitution: as for Docker, it is the whole tree then."""
+    if all(patterns):
+        return ()
+    place = f"{scope.inputs.path}:{instruction.range.line}"
+    return (f"{place}: {instruction.name}: a source is empty after substitution: everything is copied",)
 
 
 def check(instruction: Copy, path: str) -> None:
