@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from chimage_core.cli.options import parser
 from chimage_core.cli.printer import Printer
@@ -173,10 +173,21 @@ def _open_standard_streams() -> None:
 def _print_anything() -> None:
     """Let standard streams take every text: paths that are no UTF-8 as they are, and where a locale lacks a character,
     something else instead of an error in the midst of the work."""
+    sys.stdout, sys.stderr = _buffered(sys.stdout), _buffered(sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
             stream.reconfigure(errors="surrogateescape" if is_utf8 else "replace")
+
+
+def _buffered(stream: TextIO) -> TextIO:
+    """Return a stream that keeps what it could not write, so that it can be told later that output is stuck.
+
+    With $PYTHONUNBUFFERED, which many containers and build services set, there are others.
+    """
+    if not isinstance(getattr(stream, "buffer", None), io.RawIOBase):
+        return stream
+    return open(stream.fileno(), "w", buffering=1, encoding=stream.encoding, errors=stream.errors, closefd=False)
 
 
 def _use_own_files() -> None:

@@ -33,8 +33,20 @@ class _Parser(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
             command = getattr(options, "command", None)
-            raise _misused(f"{self.prog} {command}" if command else self.prog, f"unknown: {quoted(unknown)}")
+            program = f"{self.prog} {command}" if command else self.prog
+            raise _misused(program, f"unknown: {quoted(unknown)}{self._near(unknown[0], command)}")
         return options
+
+    def _near(self, unknown: str, command: str | None) -> str:
+        """Return which option may have been meant; nothing if none is alike."""
+        import difflib
+
+        known = list(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction) and command:
+                known += action.choices[command]._option_string_actions
+        near = difflib.get_close_matches(unknown.partition("=")[0], known, n=1, cutoff=0.75)
+        return f"; did you mean {near[0]}?" if near and unknown.startswith("--") else ""
 
     def error(self, message: str) -> NoReturn:
         """Report wrong use. Raises UsageError."""

@@ -178,7 +178,7 @@ def _replace(job: Job, execve: Callable[[bytes, list[bytes], dict[bytes, bytes]]
             execve(path, job.argv, job.env)
         except (FileNotFoundError, NotADirectoryError):
             if os.path.exists(path):
-                return _NOT_FOUND, f"can't execute {shown}: its interpreter is missing in the image"
+                return _NOT_FOUND, f"can't execute {shown}: its interpreter is missing in the image{_named(path)}"
         except OSError as error:
             refused = refused or error
             if error.errno != errno.EACCES:
@@ -189,6 +189,17 @@ def _replace(job: Job, execve: Callable[[bytes, list[bytes], dict[bytes, bytes]]
         return _NOT_EXECUTABLE, f"can't execute {shown}: {refused.strerror}"
     where = "no such file in the image" if b"/" in word else "not found in the image's PATH"
     return _NOT_FOUND, f"can't execute {shown}: {where}"
+
+
+def _named(path: bytes) -> str:
+    """Return the interpreter that a script names, for a message; nothing if it is no script."""
+    try:
+        with open(path, "rb") as file:
+            first, *_ = file.read(256).split(b"\n")
+    except OSError:
+        return ""
+    words = first.removeprefix(b"#!").split()
+    return f": {os.fsdecode(words[0])}" if first.startswith(b"#!") and words else ""
 
 
 def _candidates(word: bytes, path: bytes) -> list[bytes]:

@@ -147,6 +147,8 @@ def test_a_shell_that_fails_changes_nothing(builds: Builds) -> None:
     assert "other:latest (amd64)" not in builds.names()
     result = modify(builds, "-i", "-S", "/no/such", "base", "other", check=False).expect(1)
     assert "can't execute /no/such" in result.stderr
+    result = modify(builds, "-S", "/no/such", "-c", "x", "base", "other", check=False).expect(1)
+    assert "its interpreter is missing in the image: /no/such\n" in result.stderr
 
 
 @pytest.mark.parametrize("status", [0, 5])

@@ -122,6 +122,12 @@ def test_without_a_subcommand_the_help_is_shown(chimage: Chimage) -> None:
     assert chimage.run(check=False).expect(2).stderr == chimage.run("--help").stdout
 
 
+def test_a_misspelt_option_gets_the_nearest_one(chimage: Chimage) -> None:
+    for arguments, near in ((["build", "--biuld-arg=x", "."], "--build-arg"), (["list", "--jsn"], "--json")):
+        assert f"; did you mean {near}?\n" in chimage.run(*arguments, check=False).expect(2).stderr
+    assert "did you mean" not in chimage.run("list", "--zzz", check=False).expect(2).stderr
+
+
 def test_options_stand_before_or_after_the_subcommand(chimage: Chimage, tmp_path: Path) -> None:
     (tmp_path / "tree/etc").mkdir(parents=True)
     for arguments in (["-q", "-q", "import"], ["-q", "import", "-q"], ["import", "-qq"]):
@@ -177,14 +183,18 @@ def test_a_reader_that_goes_away_is_no_error_message(chimage: Chimage, tmp_path:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("redirection", [">/dev/full", "2>/dev/full", ">/dev/full 2>&1"])
 @pytest.mark.parametrize(
     "arguments", [["--version"], ["--help"], ["list", "--json"], ["build-cache"], ["list", "--nope"]], ids=str
 )
-def test_output_that_cannot_be_written_is_no_bug(chimage: Chimage, arguments: list[str], redirection: str) -> None:
+def test_output_that_cannot_be_written_is_no_bug(
+    chimage: Chimage, arguments: list[str], redirection: str, unbuffered: str
+) -> None:
     """A full disk under a log file."""
     command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *chimage.argv(*arguments)]
-    done = subprocess.run(command, env=chimage.environment(), capture_output=True, text=True, check=False)
+    environment = chimage.environment({"PYTHONUNBUFFERED": unbuffered})
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if redirection == ">/dev/full" and "--nope" not in arguments:
         assert done.stderr == "error: can't write: output: No space left on device\n"
         assert done.returncode == 1
