@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from chimage_core.build.force import Forcer
     from chimage_core.build.offers import Offers
     from chimage_core.dockerfile.ast import Dockerfile
-    from chimage_core.image.reference import Reference
     from chimage_core.ops.build import BuildRequest, BuildResult
-    from chimage_core.ops.list import ListedImage
     from chimage_core.runner.protocol import Bind
 
 
@@ -121,14 +119,16 @@ def list_(session: Session) -> int:
     """`list`."""
     from chimage_core.cli import render
     from chimage_core.image.reference import Reference
-    from chimage_core.ops.list import find_image, list_images
+    from chimage_core.ops.list import list_images
 
     if session.option("undeletable"):
         return _list_undeletable(session)
     wanted = session.option("image_ref")
+    if wanted is not None:
+        from chimage_core.cli.details import details
+
+        return details(session, Reference.parse(wanted))
     with open_reading(session) as workspace:
-        if wanted is not None:
-            return _print_details(session, Reference.parse(wanted), find_image(workspace, Reference.parse(wanted)))
         images = list_images(workspace, with_states=session.json is not None)
     if session.json:
         session.json.result({"images": [{**image._asdict(), "reference": str(image.reference)} for image in images]})
@@ -405,25 +405,4 @@ def _list_undeletable(session: Session) -> int:
         for image in found:
             if image.number == 1:
                 session.print(render.image_line(image))
-    return EXIT_OK
-
-
-def _print_details(session: Session, reference: "Reference", image: "ListedImage | None") -> int:
-    """Print what is known of one image. The remote side comes with the registry client."""
-    if session.json:
-        document = {**image._asdict(), "reference": str(reference)} if image else {"reference": str(reference)}
-        session.json.result({"image": document, "is_local": image is not None})
-        return EXIT_OK
-    rows = [
-        ("details of image:", str(reference)),
-        ("in local storage:", "yes" if image else "no"),
-        ("full remote ref:", str(reference.canonical())),
-    ]
-    if image:
-        rows.insert(2, ("in build cache:", "yes" if image.state else "no"))
-        rows.append(("architecture:", image.architecture or "unknown"))
-        if not image.is_unpacked:
-            rows.append(("unpacked:", "no, until a build or undelete needs it"))
-    for label, value in rows:
-        session.print(f"{label:<20} {printable(value)}")
     return EXIT_OK

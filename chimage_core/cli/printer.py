@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from chimage_core.text import duration, plural, printable, quoted, size
 
 if TYPE_CHECKING:
+    from chimage_core.cli.progress import ProgressLine
     from chimage_core.cli.stage_lines import StageLines
     from chimage_core.errors import ChimageError
     from chimage_core.events import Event, Notice, Warned
@@ -42,6 +43,7 @@ class Printer:
         self._verbosity = verbosity
         self._explains = explains
         self._side_by_side: StageLines | None = None
+        self._progress: ProgressLine | None = None
         self._lines = 0
         """That have gone by, as far as we know of them."""
         self._warnings: dict[str, int] = {}
@@ -57,6 +59,8 @@ class Printer:
             tell = tell if verbosity >= 1 else None
         if name == "StepResolved" and _prints(event):
             self._lines += _SCREEN
+        if name == "TransferProgressed" and verbosity >= 0 and self._stream.isatty():
+            self._show_progress(event)
         prefix = ""
         if name == "BuildStarted" and getattr(event, "jobs", 1) > 1:
             from chimage_core.cli.stage_lines import StageLines
@@ -92,7 +96,16 @@ class Printer:
             if error.hint:
                 self._print(f"hint: {error.hint}")
 
+    def _show_progress(self, event: Any) -> None:
+        if self._progress is None:
+            from chimage_core.cli.progress import ProgressLine
+
+            self._progress = ProgressLine(self._stream)
+        self._progress.show(event)
+
     def _print(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress.clear()
         self._lines += 1
         self._stream.write(printable(text, keep="\n\t") + "\n")
         self._stream.flush()

@@ -228,8 +228,6 @@ class _Download:
                     rest = rest[os.write(descriptor, rest) :]
                 self._done += len(data)
                 self._count(len(data))
-                if self._done == size:  # Not one more request than needed; what else comes is nobody's.
-                    return
 
     def _check(self) -> None:
         found = Digest(self._layer.digest.algorithm, self._hash.hexdigest())

@@ -61,6 +61,7 @@ def test_details_of_an_image(images: Chimage) -> None:
         "in build cache:      yes",
         "full remote ref:     registry-1.docker.io:443/library/foo:1",
         "architecture:        amd64",
+        "available remotely:  not asked",
     ]
     assert "in local storage:    no" in images.run("list", "nothing").stdout
 

@@ -332,3 +332,30 @@ def test_what_skopeo_has_copied(chimage: Chimage, registry: Registry, tmp_path: 
         chimage.run("pull", target, "other")
         assert pulled(chimage, "other+latest") == pulled(chimage, "one+latest")
         assert metadata(chimage, "other+latest")["env"] == {"A": "b"}
+
+
+def test_details_of_an_image_in_a_registry(chimage: Chimage, many: str) -> None:
+    asking = {"CH_IMAGE_PULL": "missing"}
+    digests = [sha256(each.manifest)[7:18] for each in (ARM7, ARM64, AMD)]
+    expected = [
+        f"details of image:    {many}",
+        "in local storage:    no",
+        f"full remote ref:     {many}",
+        "available remotely:  yes",
+        "remote arch-aware:   yes",
+        f"host architecture:   {'amd64' if os.uname().machine == 'x86_64' else ''}",
+        f"archs available:     arm/v7    {digests[0]}",
+        f"                     arm64/v8  {digests[1]}",
+        f"                     amd64     {digests[2]}",
+    ]
+    lines = chimage.run("list", many, env=asking).stdout.splitlines()
+    assert [line for line in lines if "host arch" not in line] == [line for line in expected if "host arch" not in line]
+    assert not Path(chimage.storage).exists()
+    document = chimage.run("list", "--json", many, env=asking).json()
+    assert document["remote"]["digest"] == sha256(INDEX)
+    assert document["remote"]["architectures"]["amd64"] == sha256(AMD.manifest)
+    gone = many.replace("many", "gone")
+    assert "available remotely:  no\n" in chimage.run("list", gone, env=asking).stdout
+    unreachable = chimage.run("list", "127.0.0.1:1/image", env=asking)
+    assert "available remotely:  unknown\n" in unreachable.stdout
+    assert "warning: no answer from 127.0.0.1" in unreachable.stderr
