@@ -37,7 +37,8 @@ def sweep(layout: Layout, images: Images, cache: Cache, locks: Locks, emit: Sink
             cache.sweep()
             for name in os.listdir(layout.sides):
                 _sweep_temporary(os.path.join(layout.sides, name), _TRANSIENT)
-            _sweep_temporary(layout.blobs)
+            for path in filter(os.path.isdir, (layout.blobs, layout.uploads)):
+                _sweep_temporary(path)
             for path in orphans:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)

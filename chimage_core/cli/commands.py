@@ -202,6 +202,20 @@ def modify(session: Session) -> int:
     return command.modify(session)
 
 
+def push(session: Session) -> int:
+    """`push`."""
+    from chimage_core.cli import push as command
+
+    return command.push(session)
+
+
+def registry(session: Session) -> int:
+    """`registry`."""
+    from chimage_core.cli import browse as command
+
+    return command.registry(session)
+
+
 COMMANDS: dict[str, Command] = {
     "build": build,
     "build-cache": build_cache,
@@ -213,6 +227,8 @@ COMMANDS: dict[str, Command] = {
     "list": list_,
     "modify": modify,
     "pull": pull,
+    "push": push,
+    "registry": registry,
     "reset": reset,
     "storage-path": storage_path,
     "undelete": undelete,

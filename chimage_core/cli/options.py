@@ -469,6 +469,39 @@ def _modify_options(modify: argparse.ArgumentParser) -> None:
     )
 
 
+def _push_options(push: argparse.ArgumentParser) -> None:
+    push.add_argument(
+        "--compress", metavar="HOW", choices=("gzip", "zstd"), help="layers: gzip (default) or zstd (smaller)"
+    )
+    push.add_argument("--digest-file", metavar="PATH", help="write the digest of what was pushed to this file")
+    push.add_argument("--image", metavar="DIR", help="push the unpacked image at DIR, to IMAGE_REF")
+    push.add_argument(
+        "--index",
+        metavar="DEST_REF",
+        help="push all IMAGE_REFs, each for another architecture, and an index of them with this name",
+    )
+    push.add_argument(
+        "--layers",
+        choices=("one", "history"),
+        help="history: a layer for each state in the build cache that changed files; default: all files in one layer",
+    )
+    push.add_argument("refs", metavar="IMAGE_REF [DEST_REF]", nargs="+", help="image, and where to push it")
+    push.set_defaults(auth=True)
+
+
+def _registry_options(registry: argparse.ArgumentParser) -> None:
+    registry.add_argument(
+        "--limit", metavar="N", type=_positive, help="of tags and catalog: print at most N names (default: 10000)"
+    )
+    registry.add_argument("action", metavar="ACTION", choices=("tags", "catalog", "inspect"), help=_REGISTRY_ACTIONS)
+    registry.add_argument(
+        "ref", metavar="REF", help="image; for tags also without tag; for catalog a registry: HOST:PORT"
+    )
+
+
+_REGISTRY_ACTIONS = "tags: list the tags of an image; catalog: list a registry's images; inspect: tell what an image is"
+
+
 def _no_options(_: argparse.ArgumentParser) -> None:
     """Nothing but the common ones."""
 
@@ -504,6 +537,8 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "list": ("list images", _list_options),
     "modify": ("make an image from another one by commands, a script, or a shell", _modify_options),
     "pull": ("get an image from a registry", _pull_options),
+    "push": ("copy an image to a registry", _push_options),
+    "registry": ("look into a registry: tags, catalog, inspect", _registry_options),
     "reset": ("delete all images and the build cache", _no_options),
     "storage-path": ("print the path of the storage directory", _no_options),
     "undelete": ("recover a deleted image from the build cache", _undelete_options),

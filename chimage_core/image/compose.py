@@ -82,6 +82,11 @@ def index(entries: Sequence[IndexEntry], *, is_docker: bool = False) -> bytes:
     )
 
 
+def index_blob(data: bytes, *, is_docker: bool = False) -> Blob:
+    """Describe an index."""
+    return Blob.of(mediatype.DOCKER_INDEX if is_docker else mediatype.OCI_INDEX, data)
+
+
 def _index_entry(entry: IndexEntry) -> dict[str, Any]:
     architecture, _, variant = entry.architecture.partition("/")
     platform = {"architecture": architecture, "os": "linux", **({"variant": variant} if variant else {})}

@@ -20,9 +20,7 @@ from chimage_core.fs.entry import Entry, EntryKind
 from chimage_core.fs.tree import FileInfo, walk
 from chimage_core.layer.compress import BlockCompressor, Compression, PackedStream
 from chimage_core.layer.write import WHITEOUT, TarWriter, changed
-
-PRIVATE = frozenset({b"ch/metadata.json", b"ch/environment"})
-"""What says in an unpacked image what in a registry its configuration says."""
+from chimage_core.rootfs.metadata import PRIVATE, PRIVATE_TOPS
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NAMED = 5
@@ -111,7 +109,7 @@ def _private(root: str) -> frozenset[bytes]:
     directory = os.path.join(os.fsencode(root), b"ch")
     with contextlib.suppress(OSError):
         if not os.path.islink(directory) and names.issuperset(os.listdir(directory)):
-            return PRIVATE | {b"ch"}
+            return PRIVATE | PRIVATE_TOPS
     return PRIVATE
 
 

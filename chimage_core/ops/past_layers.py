@@ -17,11 +17,11 @@ from chimage_core.fs.entry import Entry
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.oci import fitting_history
 from chimage_core.image.reference import Reference
-from chimage_core.layer.pack import PRIVATE
+from chimage_core.rootfs.metadata import PRIVATE, PRIVATE_TOPS
 from chimage_core.workspace import Workspace
 
 _EMPTY = {"empty_layer": True}
-_WITHOUT = PRIVATE | {b"ch"}
+_WITHOUT = PRIVATE | PRIVATE_TOPS
 """Nor the directory: each state has another time of it."""
 
 

@@ -42,6 +42,10 @@ class Registries:
         """Return the registry of an image itself, to push to."""
         return self._client(endpoints(reference, (), plain_http=self._access.plain_http)[-1], "pull,push")
 
+    def whole(self, reference: Reference) -> RegistryClient:
+        """Return the registry of an image, to ask what repositories it has: of none in particular."""
+        return self._client(endpoints(reference, (), plain_http=self._access.plain_http)[-1]._replace(repository=""))
+
     def _client(self, endpoint: Endpoint, actions: str = "pull") -> RegistryClient:
         return RegistryClient(
             self._transport, self._authenticator, endpoint, lambda: self._base(endpoint), actions=actions

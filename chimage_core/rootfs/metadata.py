@@ -18,6 +18,10 @@ from chimage_core.image.config import ImageConfig
 DIRECTORY = "ch"
 METADATA = "metadata.json"
 ENVIRONMENT = "environment"
+PRIVATE = frozenset(os.fsencode(f"{DIRECTORY}/{name}") for name in (METADATA, ENVIRONMENT))
+"""What an unpacked image has for what its configuration says in a registry: no part of its layers."""
+PRIVATE_TOPS = frozenset({os.fsencode(DIRECTORY)})
+"""The directory that it is in."""
 _MAX_SIZE = 64 << 20
 
 
