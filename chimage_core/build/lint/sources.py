@@ -1,10 +1,12 @@
 """Sources of COPY, ADD and RSYNC that are not in the context."""
 
+import glob
 import re
 from collections.abc import Iterator
 
 from chimage_core.build.context import SourceTree, has_wildcard
 from chimage_core.build.lint.finding import Finding, at
+from chimage_core.build.lint.mounts import mount_fields
 from chimage_core.build.lint.subject import Moment, Subject
 from chimage_core.build.remote import parse_source
 from chimage_core.dockerfile import ast
@@ -28,6 +30,22 @@ def missing(subject: Subject) -> Iterator[Finding]:
             problem = _problem(tree, pattern, instruction)
             if problem is not None:
                 yield at(instruction, "error", "source-missing", *problem)
+
+
+def missing_mounts(subject: Subject) -> Iterator[Finding]:
+    """Find mounts of files that are not there, are outside the context, or are excluded."""
+    for moment in subject.moments:
+        instruction = moment.instruction
+        if moment.is_trigger or not isinstance(instruction, ast.Run):
+            continue
+        for fields in map(mount_fields, instruction.mounts):
+            if fields.get("type", "bind").lower() != "bind":
+                continue
+            tree = _tree_of(subject, moment, fields.get("from"))
+            source = moment.known(fields.get("source", ""))
+            problem = _problem(tree, glob.escape(source), instruction) if tree and source else None
+            if problem is not None:
+                yield at(instruction, "error", "source-missing", f"--mount: {problem[0]}", problem[1])
 
 
 def no_context(subject: Subject) -> Iterator[Finding]:
@@ -69,7 +87,10 @@ def _is_plain(source: str) -> bool:
 
 def _tree(subject: Subject, moment: Moment) -> SourceTree | None:
     """Return where sources are taken from; None: it is not known before the build, or not there at all."""
-    origin = moment.instruction.from_ if isinstance(moment.instruction, ast.Copy) else None
+    return _tree_of(subject, moment, moment.instruction.from_ if isinstance(moment.instruction, ast.Copy) else None)
+
+
+def _tree_of(subject: Subject, moment: Moment, origin: str | None) -> SourceTree | None:
     if origin is None:
         return subject.context
     name = moment.known(origin)
@@ -77,7 +98,7 @@ def _tree(subject: Subject, moment: Moment) -> SourceTree | None:
 
 
 def _problem(
-    tree: SourceTree, pattern: str, instruction: ast.Copy | ast.Add | ast.Rsync
+    tree: SourceTree, pattern: str, instruction: ast.Copy | ast.Add | ast.Rsync | ast.Run
 ) -> tuple[str, str | None] | None:
     if isinstance(instruction, ast.Rsync):
         tree = tree._replace(ignored=None)
@@ -89,4 +110,4 @@ def _problem(
     return None
 
 
-RULES = (missing, no_context, needless_add)
+RULES = (missing, missing_mounts, no_context, needless_add)

@@ -9,6 +9,7 @@ from chimage_core.build.lint.subject import SCRATCH, Moment, Subject
 from chimage_core.dockerfile import ast
 from chimage_core.errors import ChimageError
 from chimage_core.image.platform import ARGUMENTS as PLATFORM_ARGS
+from chimage_core.image.reference import Reference
 
 _RESERVED = (SCRATCH, "context")
 
@@ -63,12 +64,18 @@ def unused(subject: Subject) -> Iterator[Finding]:
             yield at(moment.instruction, "note", "stage-unused", text, "remove it if nobody asks for it with --target")
 
 
+def references(subject: Subject) -> Iterator[Finding]:
+    """Find base images that no image can be called."""
+    for moment, image in _bases(subject):
+        try:
+            Reference.parse(image)
+        except ChimageError as error:
+            yield at(moment.instruction, "error", "from-invalid", error.message.splitlines()[0], error.hint)
+
+
 def tags(subject: Subject) -> Iterator[Finding]:
     """Find base images without a tag, or with one that moves."""
-    for moment in _froms(subject):
-        image = moment.known(_from(moment).image)
-        if image is None or image == SCRATCH or _stage_number(subject, moment, image) is not None:
-            continue
+    for moment, image in _bases(subject):
         name = image.rpartition("/")[2]
         if "@" in image:
             continue
@@ -83,6 +90,14 @@ def tags(subject: Subject) -> Iterator[Finding]:
 
 def _froms(subject: Subject) -> Iterator[Moment]:
     return (moment for moment in subject.moments if isinstance(moment.instruction, ast.From))
+
+
+def _bases(subject: Subject) -> Iterator[tuple[Moment, str]]:
+    """Yield each FROM of an image, as far as its name is known."""
+    for moment in _froms(subject):
+        image = moment.known(_from(moment).image)
+        if image is not None and image != SCRATCH and _stage_number(subject, moment, image) is None:
+            yield moment, image
 
 
 def _from(moment: Moment) -> ast.From:
@@ -132,4 +147,4 @@ def _origin(subject: Subject, moment: Moment, name: str) -> Iterator[Finding]:
         yield at(moment.instruction, "warning", "from-image", text, f"did you mean the stage {near}?")
 
 
-RULES = (names, origins, unused, tags)
+RULES = (names, origins, unused, references, tags)

@@ -107,6 +107,15 @@ RULES = (
         "FROM base:1\nFROM base:1\nCOPY --from=0 /x /",
         said="no such stage",
     ),
+    Rule("from-invalid", "error", "FROM base@sha256:00", "FROM base:2", line=1, said="64 hexadecimal digits"),
+    Rule(
+        "from-invalid",
+        "error",
+        "ARG N=UP\nFROM $N:1",
+        "ARG N=UP\nFROM base:1 AS UP\nFROM $N",
+        line=2,
+        said="upper-case",
+    ),
     Rule("from-unknown", "error", "COPY --from=0 /x /", "COPY --from=base:1 /x /", said="the stage that this"),
     Rule(
         "from-unknown",
@@ -186,6 +195,16 @@ RULES = (
     Rule("arg-unused", "warning", "ARG a=1\nFROM base:1", "ARG a=1\nFROM base:1\nRUN <<E\necho $a\nE", line=1),
     # Sources.
     Rule("source-missing", "error", "COPY no /", "COPY file /", said="not found in context: no"),
+    Rule(
+        "source-missing", "error", "RUN --mount=src=no,target=/m x", "RUN --mount=src=file,target=/m x", said="--mount"
+    ),
+    Rule(
+        "source-missing",
+        "error",
+        "RUN --mount=type=bind,source=../x,target=/m x",
+        "RUN --mount=type=cache,source=../x,from=base:1,target=/m x",
+        said="outside",
+    ),
     Rule("source-missing", "error", "COPY ../x /", "COPY ./directory/../file /", said="outside"),
     Rule("source-missing", "error", "COPY *.c /", "COPY f* /"),
     Rule("source-missing", "error", "ADD no.tar /", "ADD https://host/no.tar /"),
@@ -336,7 +355,7 @@ CMD ["--help"]
 
 def test_errors_are_rare_in_files_that_parse(context: Path) -> None:
     """All that the tests make by combination, which knows no context: nothing else may be called an error."""
-    expected = {"source-missing", "variable-unset", "from-unknown", "refused"}
+    expected = {"source-missing", "variable-unset", "from-unknown", "from-invalid", "refused"}
     errors = set()
     for case in itertools.islice(itertools.chain(instructions.cases(), shapes.parsed_cases()), 0, None, 3):
         for finding in findings(case.text.removeprefix("\ufeff"), context):
