@@ -8,8 +8,9 @@ and counted: sockets, devices, and names `.wh.*`, which would delete something.
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from chimage_core.cancel import CancelToken
 from chimage_core.errors import FileError
@@ -23,6 +24,8 @@ from chimage_core.layer.write import WHITEOUT, TarWriter, changed
 from chimage_core.rootfs.metadata import PRIVATE, PRIVATE_TOPS
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PACKED = (stat.S_IFREG, stat.S_IFLNK, stat.S_IFIFO)
+_NO_XATTRS: Mapping[str, bytes] = MappingProxyType({})
 _NAMED = 5
 
 
@@ -99,8 +102,30 @@ def rootfs_entries(
     private = _private(root) if is_layer else frozenset()
     for info in walk(root, cancel=cancel):
         path = os.fsencode(info.path)
-        if path and path not in private:
-            yield from source.entries(path, info)
+        if not path or path in private:
+            continue
+        try:
+            entry = source.entry(path, info)
+        except OSError as error:
+            raise FileError("pack", os.path.join(root, info.path), error) from error
+        if entry is None:
+            continue
+        if isinstance(entry.content, bytes):
+            yield entry
+            continue
+        try:
+            yield entry
+            _verify(entry, entry.content, info)
+        finally:
+            os.close(entry.content)
+
+
+def _verify(entry: Entry, descriptor: int, info: FileInfo) -> None:
+    """Raise LayerError unless a file is still what it was when the directory was read."""
+    before, now = info.status, os.fstat(descriptor)
+    # Not its ctime, which others change who make hard links to it.
+    if (now.st_size, now.st_mtime_ns, now.st_ino) != (entry.size, entry.mtime, before.st_ino):
+        raise changed(entry.path)
 
 
 def _private(root: str) -> frozenset[bytes]:
@@ -124,97 +149,65 @@ class _Rootfs:
         self._linked: dict[tuple[int, int], bytes] = {}
         """By inode, the first path of what has several."""
 
-    def entries(self, path: bytes, info: FileInfo) -> Iterator[Entry]:
-        """Give the entry, if it has a place in a layer."""
+    def entry(self, path: bytes, info: FileInfo) -> Entry | None:
+        """Return the entry, if it has a place in a layer; its descriptor is for the caller to close. Raises OSError."""
         status, report = info.status, self._report
-        kind = stat.S_IFMT(status.st_mode)
-        mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
+        kind, mode, mtime = stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), status.st_mtime_ns
         if self._is_layer and WHITEOUT in path and _has_whiteout(path):
             report.whiteouts += 1
-            report.leave_out(info.path)
         elif kind == stat.S_IFDIR:
-            yield Entry(path, EntryKind.DIRECTORY, mode, mtime, xattrs=self._directory_xattrs(info))
-        elif kind in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFIFO):
+            return Entry(path, EntryKind.DIRECTORY, mode, mtime, xattrs=self._directory_xattrs(info))
+        elif kind in _PACKED:
             if status.st_nlink > 1:
                 first = self._linked.setdefault((status.st_dev, status.st_ino), path)
                 if first is not path:
-                    yield Entry(path, EntryKind.LINK, mode, mtime, target=first)
-                    return
+                    return Entry(path, EntryKind.LINK, mode, mtime, target=first)
             if kind == stat.S_IFREG:
-                yield from self._file(path, info)
-            elif kind == stat.S_IFLNK:
-                yield Entry(path, EntryKind.SYMLINK, 0o777, mtime, target=self._target(info))
-            else:
-                yield Entry(path, EntryKind.FIFO, mode, mtime)
+                return self._file(path, info)
+            if kind == stat.S_IFLNK:
+                target = os.fsencode(os.readlink(info.name, dir_fd=info.directory))
+                return Entry(path, EntryKind.SYMLINK, 0o777, mtime, target=target)
+            return Entry(path, EntryKind.FIFO, mode, mtime)
+        elif kind == stat.S_IFSOCK:
+            report.sockets += 1
         else:
-            report.leave_out(info.path)
-            if kind == stat.S_IFSOCK:
-                report.sockets += 1
-            else:
-                report.devices += 1
+            report.devices += 1
+        report.leave_out(info.path)
+        return None
 
-    def _file(self, path: bytes, info: FileInfo) -> Iterator[Entry]:
+    def _file(self, path: bytes, info: FileInfo) -> Entry:
         status = info.status
-        with self._errors(info):
-            descriptor = os.open(info.name, _OPEN, dir_fd=info.directory)
+        size = status.st_size
+        descriptor = os.open(info.name, _OPEN, dir_fd=info.directory)
         try:
-            with self._errors(info):
-                before = os.fstat(descriptor)
-                if (before.st_ino, before.st_dev) != (status.st_ino, status.st_dev):
-                    raise changed(path)
-                attributes = _user_xattrs(descriptor) if self._xattrs else {}
-                has_holes = before.st_blocks * 512 < before.st_size
-                extents = tuple(_lengths(descriptor, before.st_size)) if has_holes else None
+            attributes = _user_xattrs(descriptor) if self._xattrs else _NO_XATTRS
+            extents = None
+            if status.st_blocks * 512 < size:
+                extents = tuple(_lengths(descriptor, size))
                 os.lseek(descriptor, 0, os.SEEK_SET)
-                mode, mtime, size = stat.S_IMODE(before.st_mode), before.st_mtime_ns, before.st_size
-            yield Entry(path, EntryKind.FILE, mode, mtime, size, b"", attributes, extents, descriptor)
-            after = os.fstat(descriptor)
-            # Not its ctime, which others change who make hard links to it.
-            if (after.st_size, after.st_mtime_ns) != (size, mtime):
-                raise changed(path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        mode = stat.S_IMODE(status.st_mode)
+        return Entry(path, EntryKind.FILE, mode, status.st_mtime_ns, size, b"", attributes, extents, descriptor)
+
+    def _directory_xattrs(self, info: FileInfo) -> Mapping[str, bytes]:
+        if not self._xattrs:
+            return _NO_XATTRS
+        descriptor = os.open(info.name, _OPEN | os.O_DIRECTORY, dir_fd=info.directory)
+        try:
+            return _user_xattrs(descriptor)
         finally:
             os.close(descriptor)
-
-    def _target(self, info: FileInfo) -> bytes:
-        with self._errors(info):
-            return os.fsencode(os.readlink(info.name, dir_fd=info.directory))
-
-    def _directory_xattrs(self, info: FileInfo) -> dict[str, bytes]:
-        if not self._xattrs:
-            return {}
-        with self._errors(info):
-            descriptor = os.open(info.name, _OPEN | os.O_DIRECTORY, dir_fd=info.directory)
-            try:
-                return _user_xattrs(descriptor)
-            finally:
-                os.close(descriptor)
-
-    def _errors(self, info: FileInfo) -> "_naming":
-        return _naming(self._root, info)
-
-
-class _naming:  # noqa: N801 (reads as a verb in `with`)
-    """Say which entry an OSError is about. A class, since it is entered several times per entry."""
-
-    __slots__ = ("_info", "_root")
-
-    def __init__(self, root: str, info: FileInfo) -> None:
-        self._root, self._info = root, info
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise FileError("pack", os.path.join(self._root, self._info.path), error) from error
 
 
 def _has_whiteout(path: bytes) -> bool:
     return any(part.startswith(WHITEOUT) for part in path.split(b"/"))
 
 
-def _user_xattrs(descriptor: int) -> dict[str, bytes]:
-    return {name: value for name, value in xattr.read(descriptor).items() if name.startswith("user.")}
+def _user_xattrs(descriptor: int) -> Mapping[str, bytes]:
+    attributes = xattr.read(descriptor)
+    return {name: value for name, value in attributes.items() if name.startswith("user.")} if attributes else attributes
 
 
 def _lengths(descriptor: int, size: int) -> Iterator[tuple[int, int]]:

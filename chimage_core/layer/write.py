@@ -54,8 +54,8 @@ class TarWriter:
 
     def write(self, entry: Entry) -> None:
         """Write an entry, with its content. Raises LayerError for a file that has become shorter, FileError."""
-        extents = _worthy_extents(entry)
-        name = _name(entry)
+        extents = None if entry.extents is None else _worthy_extents(entry.extents, entry.size)
+        name = entry.path if entry.kind is EntryKind.FILE else _name(entry)
         link = entry.target if entry.kind in (EntryKind.LINK, EntryKind.SYMLINK) else b""
         mtime = entry.mtime // _SECOND
         if self._latest is not None and mtime > self._latest:
@@ -73,8 +73,8 @@ class TarWriter:
             ]
             size = len(data_map) + sum(length for _, length in extents)
             name = _sparse_name(name)
-        for attribute in sorted(entry.xattrs):
-            records.append((b"SCHILY.xattr." + os.fsencode(attribute), entry.xattrs[attribute]))
+        if entry.xattrs:
+            records += [(b"SCHILY.xattr." + os.fsencode(key), value) for key, value in sorted(entry.xattrs.items())]
         self._write_header(_TYPES[entry.kind], name, entry.mode & 0o1777, size, mtime, link, records)
         if size:
             self._write_content(entry, extents, data_map)
@@ -98,7 +98,7 @@ class TarWriter:
         link: bytes,
         records: list[tuple[bytes, bytes]],
     ) -> None:
-        prefix, short = _split(name)
+        prefix, short = (b"", name) if len(name) <= _NAME else _split(name)
         if short is None:
             records.append((b"path", name))
             prefix, short = b"", name[:_NAME]
@@ -193,8 +193,6 @@ def _name(entry: Entry) -> bytes:
 
 def _split(name: bytes) -> tuple[bytes, bytes | None]:
     """Return the two parts that a header has for a long name; no second one if it fits nowhere."""
-    if len(name) <= _NAME:
-        return b"", name
     slash = name.find(b"/", len(name) - _NAME - 1, -1)
     if not 0 < slash <= _PREFIX:
         return b"", None
@@ -204,14 +202,13 @@ def _split(name: bytes) -> tuple[bytes, bytes | None]:
 def _header(
     kind: bytes, name: bytes, mode: int, size: int, mtime: int, link: bytes = b"", prefix: bytes = b""
 ) -> bytes:
-    fields = [
+    block = _HEADER.pack(
         *(name, b"%07o\0" % mode, _ZERO, _ZERO, b"%011o\0" % size, b"%011o\0" % mtime, b" " * 8, kind, link),
         *(b"ustar\00000", b"root", b"root", _ZERO, _ZERO, prefix),
-    ]
-    block = _HEADER.pack(*fields)
+    )
     # Adler-32 has the sum of bytes in its lower half, exactly for as few as 256, and takes a twentieth of `sum`.
-    fields[6] = b"%06o\0 " % ((zlib.adler32(block[:256], 0) & 0xFFFF) + (zlib.adler32(block[256:], 0) & 0xFFFF))
-    return _HEADER.pack(*fields)
+    total = (zlib.adler32(block[:256], 0) & 0xFFFF) + (zlib.adler32(block[256:], 0) & 0xFFFF)
+    return b"%b%06o\0 %b" % (block[:148], total, block[156:])
 
 
 def _record(key: bytes, value: bytes) -> bytes:
@@ -222,11 +219,9 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d %s=%s\n" % (length, key, value)
 
 
-def _worthy_extents(entry: Entry) -> tuple[tuple[int, int], ...] | None:
+def _worthy_extents(extents: tuple[tuple[int, int], ...], size: int) -> tuple[tuple[int, int], ...] | None:
     """Return the extents if the file is to be written as a sparse one."""
-    if entry.extents is None or entry.size - sum(length for _, length in entry.extents) < _HOLES:
-        return None
-    return entry.extents
+    return extents if size - sum(length for _, length in extents) >= _HOLES else None
 
 
 def _sparse_map(extents: tuple[tuple[int, int], ...]) -> bytes:
