@@ -78,13 +78,14 @@ def serve_files(context: Any = None) -> Iterator[FileServer]:
     class Handler(_Handler):
         server_files = files
 
-    with _running(Handler, context) as address:
+    with running(Handler, context) as address:
         files.url = address
         yield files
 
 
 @contextlib.contextmanager
-def _running(handler: type[BaseHTTPRequestHandler], context: Any = None) -> Iterator[str]:
+def running(handler: type[BaseHTTPRequestHandler], context: Any = None) -> Iterator[str]:
+    """Serve on a free port of the loopback device; give the URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         server.block_on_close = False
@@ -231,7 +232,7 @@ def serve_git(top: Path, *, user: str | None = None) -> Iterator[str]:
 
     With `user` (`name:password`), only to who sends it.
     """
-    with _running(_backend(str(top), user)) as address:
+    with running(_backend(str(top), user)) as address:
         yield address
 
 
