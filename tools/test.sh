@@ -25,6 +25,7 @@ packages=(
     busybox:busybox-static mmdebstrap:mmdebstrap fakechroot:fakechroot fakeroot:fakeroot ch-run:charliecloud-runtime
     ch-image:charliecloud-builders bwrap:bubblewrap rsync:rsync git:git zstd:zstd xz:xz-utils bzip2:bzip2
     docker-registry:docker-registry openssl:openssl
+    skopeo:skopeo umoci:umoci mksquashfs:squashfs-tools ch-convert:charliecloud-builders
     dot:graphviz mkfs.btrfs:btrfs-progs mkfs.xfs:xfsprogs setfattr:attr setfacl:acl unshare:util-linux strace:strace
     /usr/include/asm-generic/unistd.h:linux-libc-dev
     /usr/arm-linux-gnueabihf/include/asm/unistd-eabi.h:linux-libc-dev-armhf-cross
