@@ -12,13 +12,14 @@ from typing import NamedTuple, assert_never
 
 from chimage_core.build.context import Source
 from chimage_core.build.mounts import BindMount, CacheMount, MountValue, SecretMount, SshMount, TmpfsMount
-from chimage_core.build.offers import Mounted
+from chimage_core.build.offers import Mounted, Offers
 from chimage_core.build.step import Tools
 from chimage_core.errors import ContextError, file_errors
 from chimage_core.fs.atomic import temporary_directory
 from chimage_core.fs.copy import copy_file, copy_tree
 from chimage_core.rootfs.place import ImagePlace
-from chimage_core.runner.protocol import Bind, Draft, MemoryFile, Mount, Overlay, Tmpfs
+from chimage_core.runner.mount_kinds import Draft, MemoryFile, Mount, Tmpfs
+from chimage_core.runner.protocol import Bind, Overlay
 from chimage_core.text import printable
 
 _CACHE_MODE = 0o755
@@ -64,6 +65,7 @@ class _Ready:
         self._stack = stack
         self._place = place
         self._tools = tools
+        self._offers = tools.offers or Offers()
         self.mounts: list[Mount] = []
         self.env: dict[str, str] = {}
         self.secret_env: dict[str, str] = {}
@@ -130,7 +132,7 @@ class _Ready:
 
     def give_secret(self, mount: SecretMount) -> None:
         """Show a secret as a file or a variable, or both. Raises ContextError if it is missing and required."""
-        secret = self._tools.offers.secrets.get(mount.id)
+        secret = self._offers.secrets.get(mount.id)
         if secret is None:
             if mount.is_required:
                 raise ContextError(
@@ -148,7 +150,7 @@ class _Ready:
     def give_agent(self, mount: SshMount) -> None:
         """Show an agent's socket. Raises ContextError if it is missing and required."""
         assert mount.target is not None
-        socket = self._tools.offers.agents.get(mount.id)
+        socket = self._offers.agents.get(mount.id)
         if socket is not None:
             self.mounts.append(Bind(socket, mount.target))
             self.env.setdefault("SSH_AUTH_SOCK", mount.target)

@@ -5,7 +5,7 @@ command then gets.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from chimage_core.runner.protocol import Mount
+from chimage_core.runner.mount_kinds import Mount
 
 
 class Secret(NamedTuple):

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from chimage_core.build.force import Forcer
-from chimage_core.build.offers import Offers
 from chimage_core.cache.inputs import StepInputs
 from chimage_core.cancel import CancelToken
 from chimage_core.dockerfile.ast import Instruction
@@ -16,6 +15,7 @@ from chimage_core.rootfs.place import ImagePlace
 from chimage_core.runner.protocol import Bind, OutputChunks, Runner
 
 if TYPE_CHECKING:
+    from chimage_core.build.offers import Offers
     from chimage_core.storage.cache_mounts import CacheMounts
 
 
@@ -39,8 +39,8 @@ class Tools(NamedTuple):
     emit: Sink
     caches: "Callable[[], CacheMounts]"
     """For RUN --mount=type=cache."""
-    offers: Offers = Offers()
-    """For RUN --mount=type=secret and ssh."""
+    offers: "Offers | None" = None
+    """For RUN --mount=type=secret and ssh; None: nothing."""
     output: OutputChunks | None = None
     """Receives what commands print; None: it goes where ours goes."""
     count_modified: Callable[[], None] = lambda: None

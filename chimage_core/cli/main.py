@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import gc
 import io
 import os
 import signal
@@ -33,7 +34,7 @@ def main_ch_image() -> NoReturn:
 
 
 def run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Carry out one command line and return its exit status (see `errors`)."""
+    """Carry out one command line and return its exit status (see `errors`), with which the process is to end."""
     _open_standard_streams()
     _print_anything()
     _use_own_files()
@@ -56,6 +57,8 @@ def run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) 
         return EXIT_FAILED
     except Exception:
         return _tell_bug(program)
+    finally:
+        gc.freeze()  # At its end Python would look once more for cycles among all that there is.
 
 
 def _run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -3,8 +3,8 @@
 import os
 import sys
 
-from chimage_core.cli.commands import build_request, print_build
-from chimage_core.cli.session import Session, open_reading, open_working
+from chimage_core.cli.build import build_request, open_for, print_build
+from chimage_core.cli.session import Session
 from chimage_core.errors import EXIT_OK, UsageError, file_errors
 from chimage_core.image.reference import Reference
 from chimage_core.ops import modify as ops
@@ -14,11 +14,7 @@ from chimage_core.ops.build import STDIN
 def modify(session: Session) -> int:
     """`modify`."""
     request = _request(session)
-    if request.build.is_dry_run:
-        opened = open_reading(session)
-    else:
-        opened = open_working(session, runner=session.option("runner", "auto"))
-    with opened as workspace:
+    with open_for(session, request.build) as workspace:
         result = ops.modify(workspace, request)
     print_build(session, result)
     return EXIT_OK

@@ -220,7 +220,7 @@ def _days(text: str) -> int:
 
 def _running_options(command: argparse.ArgumentParser) -> None:
     """Add what all commands have that carry out instructions."""
-    from chimage_core.runner.protocol import RUNNER_KINDS
+    from chimage_core.runner import RUNNER_KINDS
 
     command.add_argument("-b", "--bind", metavar="SRC[:DST]", action="append", help="for RUN: show SRC at DST")
     command.add_argument("--explain", action="store_true", help="tell why each instruction missed, or whence it hit")

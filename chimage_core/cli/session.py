@@ -40,6 +40,11 @@ class Session(NamedTuple):
         """Print one line of the result."""
         self.stdout.write(text + "\n")
 
+    def result(self, **fields: Any) -> None:
+        """Give the result of a command whose success is its result: only scripts want to see it."""
+        if self.json:
+            self.json.result(fields)
+
 
 def yield_to_others() -> None:
     """Let whoever works at the same time, here or in another job, go first. What we start inherits this."""

@@ -3,11 +3,10 @@
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.build.builder import Counts
 from chimage_core.build.force import Forcer
-from chimage_core.build.offers import Offers
 from chimage_core.build.plan import Plan, add_labels, make_plan, stop_at
 from chimage_core.dockerfile.ast import Dockerfile
 from chimage_core.errors import ContextError, UsageError, file_errors
@@ -19,6 +18,9 @@ from chimage_core.ops.stages import Stages
 from chimage_core.runner.protocol import Bind
 from chimage_core.settings import PASSED_VARIABLES
 from chimage_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from chimage_core.build.offers import Offers
 
 STDIN = "-"
 """Dockerfile from standard input; as a context, also: no context."""
@@ -53,7 +55,8 @@ class BuildRequest(NamedTuple):
     passed_in: Mapping[str, str]
     """Variables of the host that builds see."""
     binds: tuple[Bind, ...]
-    offers: Offers
+    offers: "Offers | None"
+    """What RUN --mount may have of the host; None: nothing."""
     forcer: Forcer
     suggests_force: bool
     """Say which root emulation might help when a RUN fails."""

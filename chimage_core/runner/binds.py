@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterable
 
 from chimage_core.errors import RunnerError
-from chimage_core.runner.protocol import Bind, MemoryFile, Mount
+from chimage_core.runner.mount_kinds import MemoryFile, Mount
+from chimage_core.runner.protocol import Bind
 
 HOST_TREES = ("/proc", "/dev", "/sys")
 HOST_FILES = ("/etc/hosts", "/etc/resolv.conf")

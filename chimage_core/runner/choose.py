@@ -2,10 +2,11 @@
 
 from chimage_core.errors import DependencyMissing, RunnerError, UsageError
 from chimage_core.proc import find_program
+from chimage_core.runner import RUNNER_KINDS
 from chimage_core.runner.chrun import BwrapRunner, ChRunRunner
 from chimage_core.runner.namespace import NamespaceRunner
 from chimage_core.runner.probe import Abilities, advice
-from chimage_core.runner.protocol import RUNNER_KINDS, Runner
+from chimage_core.runner.protocol import Runner
 
 
 def choose(kind: str, directory: str, abilities: Abilities | None = None, path: str | None = None) -> Runner:

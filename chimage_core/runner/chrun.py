@@ -23,7 +23,8 @@ from chimage_core.fs.remove import remove_tree
 from chimage_core.runner import job, seccomp
 from chimage_core.runner.binds import HOST_FILES, HOST_TREES, SHARED_MEMORY, hides_shared_memory, points
 from chimage_core.runner.forkserver import ForkServer, memory_file
-from chimage_core.runner.protocol import Bind, Draft, Emulation, MemoryFile, Mount, RunRequest, RunResult, Tmpfs
+from chimage_core.runner.mount_kinds import Draft, MemoryFile, Mount, Tmpfs
+from chimage_core.runner.protocol import Bind, Emulation, RunRequest, RunResult
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -9,7 +9,8 @@ from chimage_core.errors import RunnerError
 from chimage_core.runner import job, probe
 from chimage_core.runner.binds import HOST_FILES, HOST_TREES, SHARED_MEMORY, hides_shared_memory, is_directory, points
 from chimage_core.runner.forkserver import ForkServer, JobError
-from chimage_core.runner.protocol import Bind, Draft, Emulation, MemoryFile, Mount, RunRequest, RunResult, Tmpfs
+from chimage_core.runner.mount_kinds import Draft, MemoryFile, Mount, Tmpfs
+from chimage_core.runner.protocol import Bind, Emulation, RunRequest, RunResult
 
 _log = logging.getLogger(__name__)
 

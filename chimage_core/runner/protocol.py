@@ -2,12 +2,12 @@
 
 import enum
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from chimage_core.cancel import CancelToken
 
-RUNNER_KINDS = ("auto", "python", "ch-run", "bwrap")
-"""What `--runner` accepts. `auto` takes the first that works, in this order."""
+if TYPE_CHECKING:
+    from chimage_core.runner.mount_kinds import Mount
 
 
 class Bind(NamedTuple):
@@ -34,43 +34,6 @@ class Overlay(NamedTuple):
     work: str
 
 
-class Draft(NamedTuple):
-    """A directory of the host shown inside the container whose changes go elsewhere, to be thrown away."""
-
-    source: str
-    target: str
-    """As for Bind."""
-    overlay: Overlay
-    """The upper directory may hold whiteouts: what they hide is not seen. Only where `can_overlay` is true."""
-    is_read_only: bool = False
-
-
-class Tmpfs(NamedTuple):
-    """An empty directory in memory."""
-
-    target: str
-    """Absolute path inside; made if missing, as for Bind."""
-    size: int | None = None
-    """Bytes that fit in; None: the kernel's own limit."""
-    mode: int = 0o1777
-    is_read_only: bool = False
-
-
-class MemoryFile(NamedTuple):
-    """A read-only file that is nowhere but in memory: a secret."""
-
-    target: str
-    """Absolute path inside; made if missing, as for Bind."""
-    content: bytes
-    mode: int = 0o400
-
-    def __repr__(self) -> str:
-        return f"MemoryFile({self.target!r}, …)"
-
-
-Mount = Bind | Draft | Tmpfs | MemoryFile
-
-
 class Emulation(enum.Enum):
     """How system calls that need privilege are answered."""
 
@@ -95,7 +58,7 @@ class RunRequest(NamedTuple):
     """The whole environment of the command."""
     workdir: str = "/"
     """Absolute path inside; must exist."""
-    mounts: tuple[Mount, ...] = ()
+    mounts: "tuple[Mount, ...]" = ()
     """In this order: a target may lie in an earlier mount, where it is made if it is missing and that is a Draft, a
     Tmpfs or `is_ours`."""
     secret_env: Mapping[str, str] = {}

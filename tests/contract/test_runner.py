@@ -16,18 +16,15 @@ from chimage_core.cancel import CancelToken
 from chimage_core.errors import Cancelled, RunnerError
 from chimage_core.fs.remove import remove_tree
 from chimage_core.runner.chrun import BwrapRunner, ChRunRunner
+from chimage_core.runner.mount_kinds import Draft, MemoryFile, Mount, Tmpfs
 from chimage_core.runner.namespace import NamespaceRunner
 from chimage_core.runner.protocol import (
     Bind,
-    Draft,
     Emulation,
-    MemoryFile,
-    Mount,
     Overlay,
     Runner,
     RunRequest,
     RunResult,
-    Tmpfs,
 )
 from tests.support.busybox import make_busybox_rootfs, missing_busybox
 

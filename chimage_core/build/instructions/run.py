@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.build.force import Argv, Execution
-from chimage_core.build.offers import Mounted
 from chimage_core.build.scope import Expander, Scope
 from chimage_core.build.step import Step, Tools
 from chimage_core.cache.inputs import StepInputs
@@ -29,11 +28,11 @@ from chimage_core.runner.protocol import Bind, Emulation, OutputChunks, Overlay,
 if TYPE_CHECKING:
     from chimage_core.build.force.tail import Tail
     from chimage_core.build.instructions.run_options import RunOptions
+    from chimage_core.build.offers import Mounted
 
 SCRIPT_TARGET = "/ch/heredoc"
 """Where a here-document that is a program of its own (`#!`) appears while it runs."""
 
-_NOTHING_MOUNTED = Mounted()
 _FULL = 4 << 20
 """Bytes: if a command that failed has left no more than that, it failed for lack of space, or the next one will."""
 _LONGEST_SHOWN = 500
@@ -172,7 +171,9 @@ class Execute(NamedTuple):
     def _mounted(self, place: ImagePlace, tools: Tools) -> "contextlib.AbstractContextManager[Mounted]":
         """Make ready what is to be mounted."""
         if self.options is None:
-            return contextlib.nullcontext(_NOTHING_MOUNTED)
+            from chimage_core.build.offers import Mounted
+
+            return contextlib.nullcontext(Mounted())
         from chimage_core.build.mounting import mounted
 
         return mounted(self.options.mounts, place, tools)
