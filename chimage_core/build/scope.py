@@ -110,9 +110,11 @@ class Scope(NamedTuple):
 class Expander:
     """Expands the words of one instruction and remembers what to warn of."""
 
-    def __init__(self, scope: Scope, instruction: Instruction) -> None:
+    def __init__(self, scope: Scope, instruction: Instruction, lookup: substitute.Lookup | None = None) -> None:
+        """Take the values of variables from `scope`, or from `lookup`."""
         self._scope = scope
         self._instruction = instruction
+        self._lookup = lookup or scope.lookup
         self._unset: dict[str, None] = {}
 
     @property
@@ -125,6 +127,13 @@ class Expander:
         """One text for each variable that was not set."""
         return tuple(map(self._warning, self._unset))
 
+    @property
+    def for_key(self) -> "Expander":
+        """What expands the same words for a cache key, and for what is shown: without the values that the host passes
+        in. It has no warnings of its own.
+        """
+        return Expander(self._scope, self._instruction, self._scope.lookup_for_key)
+
     def expand(self, word: str, *, unset: Unset = Unset.EMPTY) -> str:
         """Return a word with its variables replaced, quotes and escapes removed. Raises InstructionProblem."""
         return self._expanded(substitute.expand, word, unset)
@@ -133,23 +142,14 @@ class Expander:
         """Return text with its set variables replaced; everything else stays. Raises InstructionProblem."""
         return self._expanded(substitute.expand_text, text, Unset.KEEP)
 
-    def expand_document(self, text: str) -> tuple[str, str]:
-        """Return the body of a here-document with its variables replaced (quotes stay), and what stands for it in a
-        cache key: without the values that the host passes in. Raises InstructionProblem.
-        """
-        content = self._expanded(substitute.expand_text, text, Unset.EMPTY)
-        return content, self._expanded(substitute.expand_text, text, Unset.EMPTY, self._scope.lookup_for_key)
+    def expand_document(self, text: str) -> str:
+        """Return the body of a here-document with its variables replaced; quotes stay. Raises InstructionProblem."""
+        return self._expanded(substitute.expand_text, text, Unset.EMPTY)
 
-    def _expanded(
-        self,
-        function: Callable[..., substitute.Expanded],
-        word: str,
-        unset: Unset,
-        lookup: substitute.Lookup | None = None,
-    ) -> str:
+    def _expanded(self, function: Callable[..., substitute.Expanded], word: str, unset: Unset) -> str:
         scope, instruction = self._scope, self._instruction
         try:
-            expanded = function(word, lookup or scope.lookup, escape=scope.inputs.escape, unset=unset)
+            expanded = function(word, self._lookup, escape=scope.inputs.escape, unset=unset)
         except ExpansionProblem as problem:
             raise scope.problem(instruction, problem.message) from None
         if unset is Unset.EMPTY:

@@ -8,7 +8,6 @@ from chimage_core.cache.inputs import StepInputs
 from chimage_core.cancel import CancelToken
 from chimage_core.dockerfile.ast import Instruction
 from chimage_core.events import Sink
-from chimage_core.fs.deferred import Delegate
 from chimage_core.image.config import ImageConfig
 from chimage_core.rootfs.changes import Changes
 from chimage_core.rootfs.place import ImagePlace
@@ -16,6 +15,7 @@ from chimage_core.runner.protocol import Bind, OutputChunks, Runner
 
 if TYPE_CHECKING:
     from chimage_core.build.offers import Offers
+    from chimage_core.fs.deferred import Delegate
     from chimage_core.storage.cache_mounts import CacheMounts
 
 
@@ -32,7 +32,7 @@ class Tools(NamedTuple):
     """To be called before anything in a root file system is changed in place."""
     unshare: Callable[[ImagePlace], None]
     """To be called before files may be written to that are there already."""
-    copier: Callable[[ImagePlace], Delegate | None]
+    copier: "Callable[[ImagePlace], Delegate | None]"
     """Gives what copies many files into a root file system as the build cache likes it best."""
     cancel: CancelToken
     with_xattrs: bool

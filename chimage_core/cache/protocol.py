@@ -6,13 +6,15 @@ which snapshot a place holds by the stamp it keeps in the place's side directory
 """
 
 import enum
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from chimage_core.cache.state import StateID
-from chimage_core.fs.deferred import Delegate
 from chimage_core.image.config import ImageConfig
 from chimage_core.rootfs.changes import Changes
 from chimage_core.rootfs.place import ImagePlace
+
+if TYPE_CHECKING:
+    from chimage_core.fs.deferred import Delegate
 
 
 class CacheMode(enum.Enum):
@@ -145,7 +147,7 @@ class Cache(Protocol):
         Raises FileError, Cancelled.
         """
 
-    def copier(self, place: ImagePlace) -> Delegate | None:
+    def copier(self, place: ImagePlace) -> "Delegate | None":
         """Return what copies many files into the place and remembers their contents at once, for the next commit.
 
         That gets it as `PathsChanged.copier`. None: it is all the same to this cache who copies. Raises FileError,

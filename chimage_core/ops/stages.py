@@ -229,7 +229,7 @@ class Stages:
                     state=None,
                 )
             )
-            args.update((name, value) for name, value in values.items() if value is not None)
+            args.update(arg.recorded(values, scope))
         return args
 
     def _start(self, stage: Stage, args: Mapping[str, str]) -> _Start:

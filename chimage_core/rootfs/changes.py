@@ -1,8 +1,9 @@
 """What a step may have changed in a root file system: how much of it has to be looked at."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from chimage_core.fs.deferred import Delegate
+if TYPE_CHECKING:
+    from chimage_core.fs.deferred import Delegate
 
 
 class AnythingChanged:
@@ -16,7 +17,7 @@ class PathsChanged(NamedTuple):
 
     paths: tuple[str, ...]
     """Relative to the root, without `.` and `..`; "" is the root itself, that is, everything."""
-    copier: Delegate | None = None
+    copier: "Delegate | None" = None
     """What has copied files there: the build cache that it came from need not look into them again."""
 
 

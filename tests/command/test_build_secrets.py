@@ -276,3 +276,23 @@ def test_a_bad_agent_is_refused(builds: Builds, tmp_path: Path) -> None:
         (f"default={tmp_path}/key", "ssh-add FILE"),
     ):
         assert message in builds.build(f"FROM {BASE}", f"--ssh={option}", check=False).expect(2).stderr
+
+
+def test_a_proxy_is_seen_and_not_remembered(builds: Builds, secret: str) -> None:
+    """It may have a password in it; and where it is another one, everything is found again all the same."""
+    dockerfile = (
+        "ARG http_proxy before=1\n"
+        f"FROM {BASE}\n"
+        "ARG http_proxy other=1\n"
+        'RUN ["/bin/sh", "-c", "echo $http_proxy | wc -c > /seen"]\n'
+        'RUN --mount=type=tmpfs,target=/opt/$USER ["ls", "/opt/$USER"]\n'
+        "COPY <<E /length\n${http_proxy//?/x}\nE\n"
+    )
+    result = builds.build(dockerfile, env={"http_proxy": f"http://me:{secret}@proxy", "USER": "one"})
+    seen = len(f"http://me:{secret}@proxy")
+    assert builds.read("seen") == f"{seen + 1}\n"
+    assert builds.read("length") == "x" * seen + "\n"
+    assert secret.encode() not in whole_storage(builds)
+    assert secret not in result.stdout + result.stderr
+    again = builds.build(dockerfile, env={"http_proxy": "http://other", "USER": "two"})
+    assert marks(again) == " *****"

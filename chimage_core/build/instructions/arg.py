@@ -18,7 +18,6 @@ def resolve(instruction: Arg, scope: Scope) -> Step:
     """Return the step of an ARG inside a stage."""
     expander = scope.expander(instruction)
     values = values_of(instruction, scope, expander)
-    known = {name: value for name, value in values.items() if value is not None}
     counted = {name: value for name, value in values.items() if name not in PASSED_VARIABLES}
     text = announced(values)
     return Step(
@@ -26,7 +25,7 @@ def resolve(instruction: Arg, scope: Scope) -> Step:
         name="ARG",
         text=text,
         inputs=StepInputs("ARG", text, {"arguments": counted}) if counted else None,
-        config=scope.config._replace(args={**scope.config.args, **known}),
+        config=scope.config._replace(args={**scope.config.args, **recorded(values, scope)}),
         warnings=expander.warnings,
     )
 
@@ -36,9 +35,19 @@ def values_of(instruction: Arg, scope: Scope, expander: Expander) -> dict[str, s
     return {name: _value(name, default, scope, expander) for name, default in instruction.args}
 
 
+def recorded(values: Mapping[str, str | None], scope: Scope) -> dict[str, str]:
+    """Return what an image remembers of these arguments: not what the host passes in, which instructions see anyway,
+    and which may be a proxy with a password in it.
+    """
+    passed_in = scope.inputs.passed_in
+    return {name: value for name, value in values.items() if value is not None and name not in passed_in}
+
+
 def announced(values: Mapping[str, str | None]) -> str:
-    """Return how arguments are shown."""
-    return " ".join(name if value is None else f"{name}='{value}'" for name, value in values.items())
+    """Return how arguments are shown: of those that the host passes in, only the names."""
+    return " ".join(
+        name if value is None or name in PASSED_VARIABLES else f"{name}='{value}'" for name, value in values.items()
+    )
 
 
 def _value(name: str, default: str | None, scope: Scope, expander: Expander) -> str | None:

@@ -147,8 +147,10 @@ def documents_of(instruction: Copy | Add, scope: Scope, expander: Expander) -> t
         name = posixpath.basename(heredoc.name)
         if name in ("", ".", ".."):
             raise scope.problem(instruction, f"a here-document can’t be a file of this name: {heredoc.name}")
-        content = heredoc.content
-        documents.append(Document(name, *(expander.expand_document(content) if heredoc.expand else (content, content))))
+        content = key = heredoc.content
+        if heredoc.expand:
+            content, key = expander.expand_document(content), expander.for_key.expand_document(content)
+        documents.append(Document(name, content, key))
     return tuple(documents)
 
 

@@ -16,7 +16,7 @@ from chimage_core.build.force import Argv, Execution
 from chimage_core.build.scope import Expander, Scope
 from chimage_core.build.step import Step, Tools
 from chimage_core.cache.inputs import StepInputs
-from chimage_core.dockerfile.ast import ExecCommand, Run, ShellCommand
+from chimage_core.dockerfile.ast import ExecCommand, Run
 from chimage_core.errors import FileError, RunFailed
 from chimage_core.fs.atomic import temporary_directory, write_file
 from chimage_core.fs.paths import resolve_in_root
@@ -45,11 +45,12 @@ def resolve(instruction: Run, scope: Scope) -> Step:
     expander = scope.expander(instruction)
     argv, script = _command(instruction, scope, expander)
     options = _options(instruction, scope, expander)
-    forced = forcer.wrap(argv)
-    name = f"RUN.{forcer.suffix}"
-    is_shell = isinstance(instruction.command, ShellCommand)
-    text = instruction.text if is_shell else json.dumps(argv, ensure_ascii=False)
-    parameters = {"--force": forcer.mode, "command": forced, "script": script}
+    forced = keyed = forcer.wrap(argv)
+    name, text = f"RUN.{forcer.suffix}", instruction.text
+    if isinstance(instruction.command, ExecCommand):
+        shown, _ = _command(instruction, scope, expander.for_key)
+        keyed, text = forcer.wrap(shown), json.dumps(shown, ensure_ascii=False)
+    parameters = {"--force": forcer.mode, "command": keyed, "script": script}
     looked_at = b""
     if options is not None:
         parameters, looked_at = {**parameters, **options.parameters}, options.looked_at

@@ -3,7 +3,7 @@
 Source: reference of Docker's Dockerfile, "RUN".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from chimage_core.build import mounts
@@ -66,12 +66,13 @@ def resolve(instruction: Run, scope: Scope, expander: Expander) -> RunOptions:
     warnings: list[str] = []
     for number, text in enumerate(instruction.mounts):
         try:
-            fields = [(key, value if value is None else expander.expand(value)) for key, value in mounts.fields(text)]
-            reading = mounts.read(fields)
+            fields = mounts.fields(text)
+            reading = mounts.read(_expanded(fields, expander))
             value = _placed(reading.mount, scope.config.workdir, number)
         except ValueError as error:
             raise scope.problem(instruction, f"--mount: {error}", hint=f"in --mount={text}") from None
-        texts.append(",".join(key if value is None else f"{key}={value}" for key, value in fields))
+        keyed = _expanded(fields, expander.for_key)
+        texts.append(",".join(key if value is None else f"{key}={value}" for key, value in keyed))
         warnings += reading.notes
         find = None
         if isinstance(value, BindMount):
@@ -95,6 +96,10 @@ def resolve(instruction: Run, scope: Scope, expander: Expander) -> RunOptions:
     if is_offline:
         parameters["--network"] = "none"
     return RunOptions(tuple(planned), is_offline, parameters, looked_at, tuple(warnings))
+
+
+def _expanded(fields: Sequence[mounts.Field], expander: Expander) -> list[mounts.Field]:
+    return [(key, value if value is None else expander.expand(value)) for key, value in fields]
 
 
 def _placed(mount: mounts.MountValue, workdir: str, number: int) -> mounts.MountValue:
