@@ -1,4 +1,4 @@
-"""The stages of a build, one after the other: what each starts from, its instructions, the image that it makes."""
+"""The stages of a build, one after the other: the instructions of each, the image that it makes."""
 
 import contextlib
 import functools
@@ -9,23 +9,32 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chimage_core.build.builder import Builder, Counts, Site, scratch_state
 from chimage_core.build.context import SourceTree
-from chimage_core.build.instructions import arg, check, from_, origins, resolve
+from chimage_core.build.instructions import from_, resolve
 from chimage_core.build.journal import Journal
 from chimage_core.build.origins import Origin
-from chimage_core.build.plan import Plan, Stage, refuse_unconsumed
+from chimage_core.build.plan import Plan, Stage
 from chimage_core.build.scope import Scope
 from chimage_core.build.step import Tools
 from chimage_core.cache.protocol import Snapshot
 from chimage_core.cache.state import StateID
-from chimage_core.dockerfile.ast import Cmd, Dockerfile, Instruction, OnBuild
+from chimage_core.dockerfile.ast import Cmd, Dockerfile, Instruction
 from chimage_core.dockerfile.errors import telling_where
-from chimage_core.events import Notice, Warned
-from chimage_core.events.build import StageStarted, StepResolved
+from chimage_core.events import Notice
+from chimage_core.events.build import StageStarted
 from chimage_core.image.config import ImageConfig
 from chimage_core.image.reference import Reference
 from chimage_core.ops.bases import Base, Bases, Needed, Wanted, refuse_other
 from chimage_core.ops.heads import add_name, unpack
 from chimage_core.ops.inputs import inputs_of
+from chimage_core.ops.starting import (
+    SCRATCH,
+    Start,
+    check_stages,
+    needs_of,
+    read_starts,
+    refuse_undeclared,
+    triggers_of,
+)
 from chimage_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -33,19 +42,6 @@ if TYPE_CHECKING:
     from chimage_core.cache.protocol import Cache
     from chimage_core.ops.build import BuildRequest
     from chimage_core.ops.image_files import ImageFiles
-
-SCRATCH = "scratch"
-"""FROM nothing."""
-
-
-class _Start(NamedTuple):
-    """What a stage starts from, as far as the Dockerfile says it."""
-
-    origin: from_.Origin
-    image: Reference | None
-    """None: an earlier stage, or nothing."""
-    stage: int | None
-    """Number of the earlier stage."""
 
 
 class _Finished(NamedTuple):
@@ -96,9 +92,8 @@ class Stages:
 
         `others` are further names of the last stage's image.
         """
-        args = self._global_args()
-        starts = {stage.number: self._start(stage, args) for stage in self._plan.stages}
-        sources = self._check()
+        starts = read_starts(self._plan, self._inputs, self._workspace.architecture, self._workspace.emit)
+        sources = check_stages(self._plan, self._inputs)
         if self._request.skips_unused:
             self._skip_unused(starts)
         self._jobs = 1 if self._request.is_dry_run else min(self._request.jobs, len(self._plan.stages))
@@ -139,9 +134,9 @@ class Stages:
         is_dry_run = self._request.is_dry_run
         return ImageFiles(self._workspace, self._bases, made=made, locked=locked, is_dry_run=is_dry_run)
 
-    def _build_all(self, starts: Mapping[int, _Start]) -> Outcome:
+    def _build_all(self, starts: Mapping[int, Start]) -> Outcome:
         if self._plan.unconsumed:
-            self._refuse_unconsumed(starts)
+            refuse_undeclared(self._plan, starts, self._bases, self._inputs.path)
         if self._jobs > 1:
             counts = self._build_side_by_side(starts)
         else:
@@ -149,11 +144,11 @@ class Stages:
         last = self._finished[self._plan.stages[-1].number]
         return Outcome(last.snapshot, last.state, functools.reduce(Counts.plus, counts), self._plan.instruction_count)
 
-    def _build_side_by_side(self, starts: Mapping[int, _Start]) -> Collection[Counts]:
+    def _build_side_by_side(self, starts: Mapping[int, Start]) -> Collection[Counts]:
         from chimage_core.ops.side_by_side import build_side_by_side, taking_turns
 
         stages = {stage.number: stage for stage in self._plan.stages}
-        needs = {number: self._needs(stage, starts[number]) for number, stage in stages.items()}
+        needs = needs_of(self._plan, starts, self._inputs.names, self._bases)
         last = self._plan.stages[-1].number
         needs[last] = stages.keys() - {last}  # No image gets its name if another stage fails.
         self._cache = taking_turns(self._workspace.cache, self._turn)
@@ -162,105 +157,25 @@ class Stages:
                 needs, self._jobs, lambda number: self._build_stage(stages[number], starts[number]), self._stop
             ).values()
 
-    def _skip_unused(self, starts: Mapping[int, _Start]) -> None:
+    def _skip_unused(self, starts: Mapping[int, Start]) -> None:
         """Leave out the stages that the last one does not need."""
+        needs = needs_of(self._plan, starts, self._inputs.names, self._bases)
         wanted = {self._plan.stages[-1].number}
         for stage in reversed(self._plan.stages):
             if stage.number in wanted:
-                wanted |= self._needs(stage, starts[stage.number])
+                wanted |= needs[stage.number]
         unused = [stage.alias or str(stage.number) for stage in self._plan.stages if stage.number not in wanted]
         if unused:
             self._workspace.emit(Notice(level="info", text=f"skipping unused stages: {', '.join(unused)}"))
             kept = tuple(stage for stage in self._plan.stages if stage.number in wanted)
             self._plan = self._plan._replace(stages=kept)
 
-    def _needs(self, stage: Stage, start: _Start) -> set[int]:
-        """Return the numbers of the earlier stages that a stage needs, or may need."""
-        earlier = {other.number for other in self._plan.stages if other.number < stage.number}
-        if self._may_have_triggers(start):
-            return earlier
-        needed = set() if start.stage is None else {start.stage}
-        for instruction in stage.instructions:
-            for name in origins(instruction):
-                meaning = None if "$" in name else self._inputs.names.meaning(name, stage.number)
-                if meaning is None:  # Only what comes before tells.
-                    return earlier
-                if isinstance(meaning, int):
-                    needed.add(meaning)
-        return needed
-
-    def _may_have_triggers(self, start: _Start) -> bool:
-        if start.stage is not None:
-            stages = {stage.number: stage for stage in self._plan.stages}
-            return any(isinstance(instruction, OnBuild) for instruction in stages[start.stage].instructions)
-        return start.image is not None and self._bases.may_have_triggers(start.image, start.origin.architecture)
-
-    def _refuse_unconsumed(self, starts: Mapping[int, _Start]) -> None:
-        """Refuse build arguments that neither the file nor a trigger of a base image declares."""
-        from chimage_core.ops.triggers import declared_arguments
-
-        names = set(self._plan.unconsumed)
-        for stage in self._plan.stages:
-            start = starts[stage.number]
-            if start.image is not None:
-                with telling_where(self._inputs.path, stage.from_):
-                    config = self._base(start).config
-                names -= declared_arguments(self._triggers(stage, start, config))
-        refuse_unconsumed(names, self._inputs.path)
-
-    def _global_args(self) -> dict[str, str]:
-        """Announce and return the arguments before the first FROM."""
-        args: dict[str, str] = {}
-        for number, instruction in enumerate(self._plan.global_args, start=1):
-            scope = self._scope_outside(args)
-            expander = scope.expander(instruction)
-            with telling_where(self._inputs.path, instruction):
-                values = arg.values_of(instruction, scope, expander)
-            for text in expander.warnings:
-                self._workspace.emit(Warned(text=text))
-            self._workspace.emit(
-                StepResolved(
-                    step=number,
-                    line=instruction.range.line,
-                    stage=0,
-                    name="ARG",
-                    text=arg.announced(values),
-                    outcome="none",
-                    state=None,
-                )
-            )
-            args.update(arg.recorded(values, scope))
-        return args
-
-    def _start(self, stage: Stage, args: Mapping[str, str]) -> _Start:
-        with telling_where(self._inputs.path, stage.from_):
-            origin = from_.origin(stage.from_, self._scope_outside(args))
-            # The nearest earlier stage of that name wins over an image.
-            for earlier in reversed(self._plan.stages[: stage.number]):
-                if earlier.alias == origin.text.lower():
-                    return _Start(origin, None, earlier.number)
-            return _Start(origin, None if origin.text == SCRATCH else Reference.parse(origin.text), None)
-
-    def _check(self) -> dict[int, list[Needed]]:
-        """Refuse what can be refused now; return the images that files are taken from, by number of the stage."""
-        sources = {}
-        for stage in self._plan.stages:
-            needed = sources[stage.number] = list[Needed]()
-            for instruction in stage.instructions:
-                with telling_where(self._inputs.path, instruction):
-                    check(instruction, self._inputs.path)
-                    for name in origins(instruction):
-                        meaning = None if "$" in name else self._inputs.names.meaning(name, stage.number)
-                        if isinstance(meaning, Reference):
-                            needed.append(Needed(meaning, instruction, as_files=True))
-        return sources
-
-    def _build_stage(self, stage: Stage, start: _Start) -> Counts:
+    def _build_stage(self, stage: Stage, start: Start) -> Counts:
         workspace, path = self._workspace, self._inputs.path
         workspace.emit(StageStarted(stage=stage.number, alias=stage.alias, reference=str(stage.reference)))
         with telling_where(path, stage.from_), self._turn:
             base = self._base(start)
-        triggers = self._triggers(stage, start, base.config)
+        triggers = triggers_of(stage, start, base.config, path)
         with Builder(self._site(stage, start), base.snapshot, base.state, base.config) as builder:
             with telling_where(path, stage.from_):
                 first = from_.resolve(stage.from_, start.origin, base.config, base_is_stage=start.stage is not None)
@@ -281,7 +196,7 @@ class Stages:
         return builder.counts
 
     def _steps(
-        self, stage: Stage, start: _Start, triggers: Sequence[Instruction], sources: Sequence[str]
+        self, stage: Stage, start: Start, triggers: Sequence[Instruction], sources: Sequence[str]
     ) -> "Iterator[tuple[int, Instruction, contextlib.AbstractContextManager[None]]]":
         """Yield numbers and instructions of a stage, and what tells more in errors."""
         if triggers:
@@ -292,14 +207,7 @@ class Stages:
         for number, instruction in enumerate(stage.instructions, start=stage.first_step + 1):
             yield number, instruction, contextlib.nullcontext()
 
-    def _triggers(self, stage: Stage, start: _Start, base: ImageConfig) -> list[Instruction]:
-        if not base.onbuild:
-            return []
-        from chimage_core.ops.triggers import read_triggers
-
-        return read_triggers(base.onbuild, start.origin.text, self._inputs.path, stage.from_)
-
-    def _base(self, start: _Start) -> Base:
+    def _base(self, start: Start) -> Base:
         architecture = start.origin.architecture
         if start.stage is not None:
             done = self._finished[start.stage]
@@ -312,7 +220,7 @@ class Stages:
         config = ImageConfig(architecture=architecture)
         return Base(None, scratch_state(config.architecture), config)
 
-    def _site(self, stage: Stage, start: _Start) -> Site:
+    def _site(self, stage: Stage, start: Start) -> Site:
         workspace, request = self._workspace, self._request
         return Site(
             name=stage.reference.file_name,
@@ -329,7 +237,7 @@ class Stages:
             explains_hits=request.explains_hits,
         )
 
-    def _journal(self, stage: Stage, start: _Start) -> Journal:
+    def _journal(self, stage: Stage, start: Start) -> Journal:
         base = "" if start.stage is not None else SCRATCH if start.image is None else str(start.image.full)
         explainer = (lambda: self._explainer) if self._workspace.cache.keeps_snapshots else None
         return Journal(str(stage.reference.full), base, explainer, self._missed)
@@ -365,10 +273,6 @@ class Stages:
             for number, done in tuple(self._finished.items())  # Another stage may finish just now.
         }
         return Scope(inputs=self._inputs, config=config, stages=stages, stage=stage, sets_cmd=sets_cmd)
-
-    def _scope_outside(self, args: Mapping[str, str]) -> Scope:
-        config = ImageConfig(architecture=self._workspace.architecture, args=args)
-        return Scope(inputs=self._inputs, config=config, stages={}, is_outside=True)
 
     def _stage_tree(self, done: _Finished) -> SourceTree:
         """Return the files of a finished stage, unpacked if they are not yet."""
