@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 from chimage_core.cli.session import Session, open_reading, open_working
 from chimage_core.errors import EXIT_FAILED, EXIT_OK, UsageError
-from chimage_core.text import printable
-
 
 Command = Callable[[Session], int]
 
