@@ -1,6 +1,7 @@
 """`python -m bench`: run scenarios, peers interleaved, and print a table. See README.md."""
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from bench import disk, peers
 from bench.carry_out import compile_package, default_directory, make_home, measure_step
 from bench.measure import MeasuringError, Usage
 from bench.peers import OURS, THEIRS, Peer
+from bench.registry import Served
 from bench.report import Result, as_json, filesystem, table
 from bench.scenarios import scenarios
 from bench.workloads import Difference, Scenario
@@ -75,7 +77,8 @@ def _run(chosen: Sequence[Scenario], competitors: Sequence[Peer], rounds: int, w
                 _copy_debian(shared)
             if scenario.prepare:
                 scenario.prepare(shared)
-            results += _measure_scenario(scenario, competitors, rounds, place)
+            with scenario.serve(shared) if scenario.serve else contextlib.nullcontext() as served:
+                results += _measure_scenario(scenario, competitors, rounds, place, served)
         except MeasuringError as error:
             print(f"{scenario.name}: {error}", file=sys.stderr)
             has_failed = True
@@ -83,7 +86,9 @@ def _run(chosen: Sequence[Scenario], competitors: Sequence[Peer], rounds: int, w
     return results, has_failed
 
 
-def _measure_scenario(scenario: Scenario, competitors: Sequence[Peer], rounds: int, work: str) -> list[Result]:
+def _measure_scenario(
+    scenario: Scenario, competitors: Sequence[Peer], rounds: int, work: str, served: Served | None
+) -> list[Result]:
     measured: Measured = {(step.name, peer.name): [] for step in scenario.steps for peer in competitors}
     for number in range(rounds):
         for peer in competitors:
@@ -93,7 +98,8 @@ def _measure_scenario(scenario: Scenario, competitors: Sequence[Peer], rounds: i
             # A B, then B A: who comes second finds a warmer or a busier machine.
             for peer in competitors if number % 2 == 0 else reversed(competitors):
                 if peer.name == OURS or not step.ours_only:
-                    measured[step.name, peer.name].append(measure_step(step, peer, os.path.join(work, peer.name)))
+                    usage = measure_step(step, peer, os.path.join(work, peer.name), served)
+                    measured[step.name, peer.name].append(usage)
         for peer in competitors:
             disk.remove(os.path.join(work, peer.name))
     steps = [

@@ -11,6 +11,7 @@ import chimage_core
 from bench import disk
 from bench.measure import MeasuringError, Usage, measure
 from bench.peers import THEIRS, Peer
+from bench.registry import Served
 from bench.workloads import Step, check_work_done
 
 MEMORY_DIRECTORY = "/dev/shm"
@@ -38,7 +39,7 @@ def make_home(directory: str) -> None:
         file.write("[user]\n\tname = Bench\n\temail = bench@localhost\n")
 
 
-def measure_step(step: Step, peer: Peer, directory: str) -> Usage:
+def measure_step(step: Step, peer: Peer, directory: str, served: Served | None = None) -> Usage:
     """Carry out a step below a directory that `make_home` made. Raises MeasuringError."""
     for name, text in step.files.items():
         path = os.path.join(directory, name)
@@ -50,7 +51,11 @@ def measure_step(step: Step, peer: Peer, directory: str) -> Usage:
     if step.before:
         step.before(directory)
     argv = step.their_argv if step.their_argv and peer.name == THEIRS else step.argv
-    usage, output = measure([step.program or peer.program, *argv], peer.environment(directory), directory)
+    environment = peer.environment(directory)
+    if served is not None:
+        environment |= served.environment
+        argv = [word.replace("REGISTRY", served.host) for word in argv]
+    usage, output = measure([step.program or peer.program, *argv], environment, directory)
     if wrong := check_work_done(step, output) or _check_left(step, directory):
         raise MeasuringError(f"{peer.name}: {wrong}")
     if step.wall_of:

@@ -4,12 +4,13 @@ import itertools
 import os
 import shutil
 
-from bench import disk, inputs
+from bench import disk, inputs, registry
 from bench.workloads import MB, NO_GOAL, Comparison, Difference, Goal, Scenario, Step, built, seconds_of_last_step
 
 HIT, LONG_HIT = Goal(seconds=0.10), Goal(seconds=0.15)
 LAST = Goal(ratio=0.3)
 LARGE_PEAK = 100 * MB
+PULL_PEAK = 150 * MB
 DEBIAN_FILES, LARGE_FILES = 5_000, 50_000
 """An unpacked image has at least so many."""
 MORE_RUNS = {"Debian": 20, "50,000 files": 5}
@@ -18,7 +19,7 @@ MORE_RUNS = {"Debian": 20, "50,000 files": 5}
 
 def scenarios() -> list[Scenario]:
     """Return all scenarios, in the order in which they run."""
-    return [_start(), _debian(), _cycle(), _gc(), _heavy(), _copy(), _large()]
+    return [_start(), _debian(), _cycle(), _gc(), _heavy(), _copy(), _large(), _pull(), _pull_large()]
 
 
 def _start() -> Scenario:
@@ -163,6 +164,41 @@ def _large() -> Scenario:
         differences,
         prepare=lambda shared: inputs.large_image(os.path.join(shared, "large.tar")),
     )
+
+
+def _pull() -> Scenario:
+    return Scenario(
+        "pull",
+        [
+            _pulled("Debian, 1 layer", "debian", 1, Goal(ratio=0.45, peak=PULL_PEAK)),
+            Step("pull Debian, unchanged", ["pull", "REGISTRY/debian:1", "base"], Goal(ratio=0.45)),
+            Step(
+                "unpack Debian from its layer, no build cache",
+                ["pull", "--no-cache", "REGISTRY/debian:1", "again"],
+                Goal(peak=PULL_PEAK),
+                ours_only=True,
+            ),
+            _pulled(f"{registry.MANY_LAYERS} layers", "many", registry.MANY_LAYERS, Goal(ratio=0.5, peak=PULL_PEAK)),
+        ],
+        prepare=registry.small_images,
+        serve=registry.serving,
+        debian=True,
+    )
+
+
+def _pull_large() -> Scenario:
+    layers = registry.LARGE_LAYERS
+    label = f"50,000 files, {layers} layers, {registry.LARGE_WHITEOUTS} whiteouts"
+    return Scenario(
+        "pull-large",
+        [_pulled(label, "large", LARGE_FILES - registry.LARGE_WHITEOUTS, Goal(ratio=0.45, peak=PULL_PEAK))],
+        prepare=registry.large_images,
+        serve=registry.serving,
+    )
+
+
+def _pulled(label: str, image: str, files: int, goal: Goal) -> Step:
+    return Step(f"pull {label}", ["pull", f"REGISTRY/{image}:1", "base"], goal, leaves=("base", files))
 
 
 def _life(label: str, base: str, files: int, goals: dict[str, Goal]) -> tuple[list[Step], list[Difference]]:

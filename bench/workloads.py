@@ -7,9 +7,11 @@ begins with an empty storage directory for each peer.
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from bench.disk import Disk
+from bench.registry import Served
 
 MISS = re.compile(r"^\s*\d+\. (?!FROM |ARG )")
 """A line about an instruction that was carried out, in the output of either peer; a hit has `*` instead of the dot.
@@ -102,6 +104,9 @@ class Scenario:
     comparisons: Sequence[Comparison] = ()
     debian: bool = False
     """Needs a Debian root file system as `shared/debian.tar`."""
+    serve: Callable[[str], AbstractContextManager[Served]] | None = None
+    """Runs a registry with the images that `prepare` made, as long as the scenario is measured. Its name takes the
+    place of REGISTRY in what steps say."""
 
 
 def built(

@@ -17,6 +17,8 @@ import urllib3
 import urllib3.connection
 import urllib3.connectionpool
 
+from chimage_core.errors import DependencyMissing
+
 
 class Adapter(requests.adapters.HTTPAdapter):
     """What sends requests and keeps connections."""
@@ -32,6 +34,11 @@ class Adapter(requests.adapters.HTTPAdapter):
         `may_trust_more`: the user has not named whom to trust. `answer_time`: seconds until headers have to be
         there, by method.
         """
+        if not hasattr(requests.adapters.HTTPAdapter, "build_connection_pool_key_attributes"):
+            # Our context would not be used, and nothing checked at all.
+            raise DependencyMissing(
+                f"requests is too old: {requests.__version__}", hint="install requests 2.32.3 or newer"
+            )
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._pools = _pools(self._sockets, answer_time)
         self._make_context = make_context
