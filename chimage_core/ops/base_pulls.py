@@ -46,7 +46,7 @@ def pull_base(workspace: Workspace, need: BaseNeed, wanted: "Wanted") -> bool:
         workspace.emit(Notice(level="info", text=f"not in a registry, used as it is here: {image}"))
         return False
     except RegistryError as error:
-        raise _explained(error, image) from error
+        raise (_not_compared if is_here else _explained)(error, image) from error
     is_foreign = is_taken or (architecture is not None and _is_foreign(architecture))
     if architecture is not None and is_foreign and workspace.cache.keeps_snapshots:
         state = state_of(resolved, manner)
@@ -68,4 +68,10 @@ def _is_foreign(architecture: str) -> bool:
 
 def _explained(error: RegistryError, image: Reference) -> RegistryError:
     error.message = f"image not found in storage directory: {image}; pulling it failed: {error.message}"
+    return error
+
+
+def _not_compared(error: RegistryError, image: Reference) -> RegistryError:
+    error.message = f"can't look for a newer image: {image}: {error.message}"
+    error.hint = "to use the one that is here, leave out --pull (or $CH_IMAGE_PULL)"
     return error

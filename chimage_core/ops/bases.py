@@ -91,6 +91,8 @@ class Bases:
                     for need in needed:
                         with telling_where(self._path, need.instruction):
                             self.pull(need.image, need.architecture)
+                            if not (need.as_files or need.image.file_name in made) and self._wanted.pulls == "never":
+                                self.provide(need.image, need.architecture)  # Better now than after hours of building.
                     yield
                     return
 

@@ -87,6 +87,27 @@ def test_pull_leaves_alone_what_no_registry_has(mine: Builds, registry: Registry
     assert f"not in a registry, used as it is here: {own}" in result.stderr
 
 
+def test_pull_without_an_answer_says_what_to_do_with_the_image_that_is_here(mine: Builds, tmp_path: Path) -> None:
+    for name in ("bin", "etc", "usr"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+    own = "127.0.0.1:1/my/own"  # Nobody listens there.
+    mine.chimage.run("import", tmp_path / "own", own)
+    said = failed(mine.build(f"FROM {own}\nENV A=1", "--pull", check=False))
+    assert f"error: can't look for a newer image: {own}: no answer" in said
+    assert "hint: to use the one that is here, leave out --pull" in said
+    assert "not found" not in said
+
+
+def test_what_must_not_be_pulled_is_missed_before_anything_is_built(mine: Builds, tmp_path: Path) -> None:
+    for name in ("bin", "etc", "usr"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+    mine.chimage.run("import", tmp_path / "own", "own")
+    said = failed(mine.build("FROM own\nENV A=1\nFROM nowhere", "--no-pull", check=False))
+    assert "Dockerfile:3: FROM" in said
+    assert "ENV" not in said
+    mine.build("FROM own AS one\nENV A=1\nFROM image_stage0", "--no-pull")  # It is made in the meantime.
+
+
 @pytest.mark.parametrize(
     ("options", "env"), [(("--no-pull",), MISSING), ((), {"CH_IMAGE_PULL": "never"}), (("-n",), MISSING)]
 )
