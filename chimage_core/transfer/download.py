@@ -90,8 +90,17 @@ class LayerDownloads:
                 self._futures[digest] = self._pool.submit(self._download, layer)
 
     def wait(self, layer: Descriptor) -> Layer:
-        """Return a layer when it is here. Raises RegistryError, IntegrityError, StorageError, FileError, Cancelled."""
-        result = self._futures[layer.digest].result()
+        """Return a layer when it is here. If another one fails meanwhile, that is raised at once.
+
+        Raises RegistryError, IntegrityError, StorageError, FileError, Cancelled.
+        """
+        wanted = self._futures[layer.digest]
+        pending = set(self._futures.values())
+        while not wanted.done():
+            done, pending = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
+            for each in done:
+                each.result()
+        result = wanted.result()
         if self._meter is not None and all(future.done() for future in self._futures.values()):
             self._meter.finish()
         return result
@@ -172,6 +181,7 @@ class _Download:
         self._partial.require_room(size)
         breaks = 0
         while size < 0 or self._done < size:
+            self._cancel.check()
             before = self._done
             try:
                 self._attempt()
@@ -182,6 +192,7 @@ class _Download:
                 problem = str(error) or "connection closed"
             if size >= 0 and self._done == size:
                 break
+            self._cancel.check()
             breaks = 1 if self._done - before > _PROGRESS else breaks + 1
             if breaks > _BREAKS:
                 raise RegistryUnreachable(
