@@ -65,7 +65,7 @@ def test_an_image_built_on_itself_grows(builds: Builds, options: tuple[str, ...]
 def test_from_an_image_that_is_not_there_says_how_to_get_it(builds: Builds) -> None:
     result = builds.build("FROM nowhere\nRUN true", check=False).expect(1)
     assert "image not found in storage directory: nowhere" in result.stderr
-    assert "chimage import" in result.stderr
+    assert "chimage pull nowhere" in result.stderr
 
 
 # ENV, LABEL, SHELL, WORKDIR
