@@ -54,13 +54,23 @@ def measure_step(step: Step, peer: Peer, directory: str, served: Served | None =
     environment = peer.environment(directory)
     if served is not None:
         environment |= served.environment
-        argv = [word.replace("REGISTRY", served.host) for word in argv]
+        argv = [word.replace("REGISTRY", served.host).replace("FRESH", _fresh(directory)) for word in argv]
     usage, output = measure([step.program or peer.program, *argv], environment, directory)
     if wrong := check_work_done(step, output) or _check_left(step, directory):
         raise MeasuringError(f"{peer.name}: {wrong}")
     if step.wall_of:
         usage = replace(usage, wall=step.wall_of(output))
     return replace(usage, disk=step.disk(directory)) if step.disk else usage
+
+
+def _fresh(directory: str) -> str:
+    """Return a name of a repository for this peer and this round: the directory is made anew for each."""
+    path = os.path.join(directory, ".fresh")
+    if not os.path.exists(path):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"fresh/{os.urandom(6).hex()}")
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 def _check_left(step: Step, directory: str) -> str | None:

@@ -48,6 +48,11 @@ def serving(shared: str) -> Iterator[Served]:
         yield Served(registry.host, {"REQUESTS_CA_BUNDLE": os.fspath(tls[0])})
 
 
+def no_images(shared: str) -> None:
+    """Make nothing: what is there is pushed."""
+    os.makedirs(os.path.join(shared, "images"))
+
+
 def small_images(shared: str) -> None:
     """Make `debian`, of one layer, and `many`, of MANY_LAYERS small ones."""
     _copy(os.path.join(shared, "debian.tar"), _layer(shared, "debian", 0))

@@ -19,7 +19,7 @@ MORE_RUNS = {"Debian": 20, "50,000 files": 5}
 
 def scenarios() -> list[Scenario]:
     """Return all scenarios, in the order in which they run."""
-    return [_start(), _debian(), _cycle(), _gc(), _heavy(), _copy(), _large(), _pull(), _pull_large()]
+    return [_start(), _debian(), _cycle(), _gc(), _heavy(), _copy(), _large(), _pull(), _pull_large(), _push()]
 
 
 def _start() -> Scenario:
@@ -194,6 +194,21 @@ def _pull_large() -> Scenario:
         [_pulled(label, "large", LARGE_FILES - registry.LARGE_WHITEOUTS, Goal(ratio=0.45, peak=PULL_PEAK))],
         prepare=registry.large_images,
         serve=registry.serving,
+    )
+
+
+def _push() -> Scenario:
+    push = ["push", "base", "REGISTRY/FRESH:1"]
+    return Scenario(
+        "push",
+        [
+            _import("Debian to push", NO_GOAL),
+            Step("push Debian, nothing is there", push, Goal(ratio=0.10, peak=PULL_PEAK)),
+            Step("push Debian again, unchanged", push, Goal(seconds=0.15)),
+        ],
+        prepare=registry.no_images,
+        serve=registry.serving,
+        debian=True,
     )
 
 

@@ -106,7 +106,7 @@ class Scenario:
     """Needs a Debian root file system as `shared/debian.tar`."""
     serve: Callable[[str], AbstractContextManager[Served]] | None = None
     """Runs a registry with the images that `prepare` made, as long as the scenario is measured. Its name takes the
-    place of REGISTRY in what steps say."""
+    place of REGISTRY in what steps say; FRESH is a repository that this peer has not used before this round."""
 
 
 def built(
