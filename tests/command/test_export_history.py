@@ -154,3 +154,15 @@ def test_an_image_that_is_not_in_the_build_cache(builds: Builds, busybox: Path, 
     builds.chimage.run("--no-cache", "import", busybox, "foo")
     result = builds.chimage.run("export", "--layers=history", "foo", tmp_path / "x.oci", check=False).expect(1)
     assert "image is not in the build cache: foo" in result.stderr
+
+
+@needs_program("ch-run")
+def test_big_contents_of_packs(builds: Builds, tmp_path: Path) -> None:
+    """Without overlays, files of any size are in packs; they are never whole in memory."""
+    script = "head -c 9000000 /dev/urandom > /big && cp /big /sparse && truncate -s 90M /sparse"
+    builds.build(f"FROM base\nRUN {script}\n", "--runner=ch-run")
+    export(builds, tmp_path / "out", "--format=oci", "--layers=history")
+    builds.chimage.run("import", tmp_path / "out", "back")
+    for name in ("big", "sparse"):
+        one, other = (builds.image(image) / name for image in ("image+latest", "back+latest"))
+        assert one.read_bytes() == other.read_bytes()

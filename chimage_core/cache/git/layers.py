@@ -5,12 +5,15 @@ the image. A file of several names is a layer's own with all its names, or not i
 file of a lower one would be unpacked differently by different programs. So if one name changed, all are given.
 """
 
+import contextlib
+import os
+import tempfile
 from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
 from chimage_core.cache.git import metadata
 from chimage_core.cache.git.engine import Engine
-from chimage_core.cache.git.objects import BLOB
+from chimage_core.cache.git.materialize import write_all, write_extents
 from chimage_core.cache.git.trees import Directory, join, load_directory, walk
 from chimage_core.cache.protocol import Snapshot
 from chimage_core.errors import CacheBroken
@@ -119,12 +122,30 @@ class _Comparison:
         else:
             if content is None:
                 raise CacheBroken(f"a file in the build cache has no content: {path!r}")
-            data = self._store.read_kind(content, BLOB)
+            data = self._store.small(content)
             if described.kind == "l":
-                yield Entry(path, EntryKind.SYMLINK, 0o777, mtime, target=data)
+                yield Entry(path, EntryKind.SYMLINK, 0o777, mtime, target=data or b"".join(self._store.chunks(content)))
+                return
+            if data is None:
+                with self._spilled(described, content) as descriptor:
+                    size = os.fstat(descriptor).st_size
+                    yield Entry(path, EntryKind.FILE, mode, mtime, size, b"", attributes, described.extents, descriptor)
                 return
             size = len(data) if described.extents is None else described.size
             yield Entry(path, EntryKind.FILE, mode, mtime, size, b"", attributes, described.extents, data)
+
+    @contextlib.contextmanager
+    def _spilled(self, described: metadata.Entry, content: bytes) -> Iterator[int]:
+        """Give a big content as a file without a name, so that it is never in memory."""
+        with tempfile.TemporaryFile(dir=self._engine.repository.path, buffering=0) as file:
+            extents = described.extents
+            if extents is None:
+                for chunk in self._store.chunks(content):
+                    write_all(file.fileno(), chunk)
+            else:
+                write_extents(file.fileno(), self._store.chunks(content), extents, described.size)
+            os.lseek(file.fileno(), 0, os.SEEK_SET)
+            yield file.fileno()
 
     def _attributes(self, described: metadata.Entry) -> Mapping[str, bytes]:
         if not self._xattrs or not described.xattrs:

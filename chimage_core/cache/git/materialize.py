@@ -268,9 +268,9 @@ def _make_file(
         if entry.extents is None:
             data = store.small(content)
             for chunk in store.chunks(content) if data is None else (data,):
-                _write_all(descriptor, chunk)
+                write_all(descriptor, chunk)
         else:
-            _write_extents(descriptor, store.chunks(content), entry.extents, entry.size)
+            write_extents(descriptor, store.chunks(content), entry.extents, entry.size)
         if attributes:
             xattrs.write(descriptor, attributes)
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
@@ -283,7 +283,7 @@ def _make_file(
         os.close(descriptor)
 
 
-def _write_extents(descriptor: int, chunks: Iterator[bytes], extents: tuple[tuple[int, int], ...], size: int) -> None:
+def write_extents(descriptor: int, chunks: Iterator[bytes], extents: tuple[tuple[int, int], ...], size: int) -> None:
     """Write the parts of a sparse file where they belong, and leave holes between."""
     os.ftruncate(descriptor, size)
     data = memoryview(b"")
@@ -298,7 +298,8 @@ def _write_extents(descriptor: int, chunks: Iterator[bytes], extents: tuple[tupl
             offset += count
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data` to a descriptor. Raises OSError."""
     written = os.write(descriptor, data) if data else 0
     while written < len(data):
         written += os.write(descriptor, memoryview(data)[written:])
