@@ -18,8 +18,8 @@ from chimage_core.events.explain import Cause, Recorded
 for module in pkgutil.iter_modules(chimage_core.events.__path__, "chimage_core.events."):
     import_module(module.name)
 
-SILENT = {"OutputChunk"}
-"""Shown by others: what a command prints goes to the terminal directly."""
+SILENT = {"OutputChunk", "TransferProgressed"}
+"""Shown otherwise: what a command prints goes to the terminal directly, and progress to the last line of one."""
 SAMPLES = {
     "level": "info",
     "outcome": "hit",
