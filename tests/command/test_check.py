@@ -111,7 +111,7 @@ def test_a_build_goes_on_where_the_reference_of_a_state_is_malformed(built: Buil
     for path in (repository(built) / "refs/states").iterdir():
         path.write_text("nonsense")
     result = built.build(dockerfile)
-    assert result.stderr.count("malformed reference") == 1
+    assert result.stderr.count("warning: malformed reference") == 1
     assert "--repair" in result.stderr
     assert built.read("two") == "two\n"
     assert built.build(dockerfile).stderr.count("*") == 3
