@@ -156,9 +156,9 @@ def test_a_link_in_the_archive_leads_where_it_would_in_a_container(image: Image)
     assert image.files()["etc/passwd"] == b"new"
 
 
-@pytest.mark.parametrize("link", ["{outside}", "../../../../../../../../../../..{outside}", "/out", "../out"])
+@pytest.mark.parametrize("link", ["{outside}", "../../../../../../../../..{outside}", "/out", "../out"])
 @pytest.mark.parametrize("below", [file(b"e/file", b"evil"), directory(b"e/file/"), symlink(b"e/file", b"evil")])
-def test_nothing_leads_out_through_a_link(image: Image, link: str, below: bytes) -> None:
+def test_links_stay_inside(image: Image, link: str, below: bytes) -> None:
     image.add(symlink(b"e", os.fsencode(link.format(outside=image.top / "outside"))), below)
     assert no_change_outside(image)
 
