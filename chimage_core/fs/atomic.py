@@ -7,6 +7,7 @@ A reader never sees half a file, and a process that dies leaves at most a tempor
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 from chimage_core.fs.remove import remove_tree
@@ -16,6 +17,8 @@ TEMPORARY_PREFIX = ".tmp-"
 
 _SYNCS = 16
 """Files that are waited for at once."""
+_QUICK = 0.000_2
+"""Seconds for one, up to which nobody waits."""
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -99,23 +102,31 @@ def sync_directory(path: str) -> None:
 def sync_files(paths: Iterable[str]) -> None:
     """Wait until the contents of files, and then the names in their directories, are on the disk. Raises OSError.
 
-    Several at a time: a file system with a journal writes it once for all who wait, and a server over the network
-    need not be waited for one by one.
+    Where that takes time, several at once: a file system with a journal writes it once for all who wait, and a server
+    over the network need not be waited for one by one. Where it takes none, threads would cost more than they save.
     """
     files = list(paths)
-    _at_once(_sync_file, files)
-    _at_once(sync_directory, list({os.path.dirname(path) for path in files}))
+    began = time.monotonic()
+    for path in files[:_SYNCS]:
+        _sync_file(path)
+    is_quick = time.monotonic() - began < _QUICK * _SYNCS
+    _for_all(_sync_file, files[_SYNCS:], 1 if is_quick else _SYNCS)
+    directories = list({os.path.dirname(path) for path in files})
+    _for_all(sync_directory, directories, 1 if is_quick else _SYNCS)
 
 
-def _at_once(function: Callable[[str], None], arguments: list[str]) -> None:
-    if len(arguments) < 2:
-        for argument in arguments:
+def _for_all(function: Callable[[str], None], arguments: list[str], threads: int) -> None:
+    def some(first: int) -> None:
+        for argument in arguments[first::threads]:
             function(argument)
+
+    if threads == 1:
+        some(0)
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(min(_SYNCS, len(arguments))) as pool:
-        for _ in pool.map(function, arguments):
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(some, range(threads)):  # Raises what any of them raised.
             pass
 
 

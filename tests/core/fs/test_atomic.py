@@ -1,5 +1,6 @@
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -95,8 +96,12 @@ def test_exchange_with_something_missing_changes_nothing(tmp_path: Path, present
     assert os.listdir(tmp_path) == [present]
 
 
-def test_many_files_and_their_directories_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [tmp_path / str(number % 2) / str(number) for number in range(20)]
+@pytest.mark.parametrize("seconds", [0, 0.001])
+def test_many_files_and_their_directories_are_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """One after the other where it is quick, else several at once."""
+    paths = [tmp_path / str(number % 2) / str(number) for number in range(40)]
     for path in paths:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"content")
@@ -104,6 +109,7 @@ def test_many_files_and_their_directories_are_synced(tmp_path: Path, monkeypatch
 
     def record(descriptor: int) -> None:
         synced.add(os.fstat(descriptor).st_ino)
+        time.sleep(seconds)
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", record)
